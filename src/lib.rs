@@ -1,0 +1,4 @@
+//! hookswitch: knows which phone rings and whose screen must pop.
+pub mod model;
+pub mod sip;
+pub mod switchboard;

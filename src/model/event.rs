@@ -1,0 +1,147 @@
+//! What a feed says happened on a PBX, in words that no feed owns.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::PbxId;
+
+/// One event on one leg, as every feed reports it to its site's switchboard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PbxEvent {
+    /// The PBX it happened on.
+    pub pbx: PbxId,
+    /// Which kind of feed saw it.
+    pub feed: FeedKind,
+    /// The leg it is about.
+    pub leg: LegKey,
+    /// What happened.
+    pub event: LegEvent,
+    /// What the feed saw, in a few words, for the trail.
+    pub evidence: String,
+}
+
+/// Kinds of feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedKind {
+    /// SIP that a trusted PBX relays to us.
+    Replica,
+    /// Copies of SIP that others exchange.
+    Mirror,
+}
+
+/// A leg's name within its site. For SIP it is the Call-ID and, where one INVITE was seen on several hops, the hop.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LegKey(pub Arc<str>);
+
+impl fmt::Debug for LegKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LegKey({})", self.0)
+    }
+}
+
+/// What happened on a leg.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegEvent {
+    /// An INVITE that starts a dialog was seen.
+    Started(Box<LegStart>),
+    /// It rings (180) or has early media (183).
+    Rang,
+    /// It was answered (200, or an ACK that proves one).
+    Answered,
+    /// It was sent elsewhere (REFER accepted) and will end soon.
+    Referred,
+    /// It is over.
+    Ended(LegEnd),
+}
+
+/// The facts of an initial INVITE, before anyone asked whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegStart {
+    /// Legs with the same key are one call (SIP: the Call-ID).
+    pub call_key: Arc<str>,
+    /// Which way it crossed the PBX's edge, when that can be told.
+    pub hop: Hop,
+    /// The Request-URI.
+    pub target: ContactKey,
+    /// To: user and host.
+    pub to: ContactKey,
+    /// From: user and host.
+    pub from: ContactKey,
+    /// The sender's Contact.
+    pub contact: Option<ContactKey>,
+    /// Who sent it, when the feed knows.
+    pub source: Option<SocketAddr>,
+    /// Who received it, when the feed knows.
+    pub destination: Option<SocketAddr>,
+    /// Who calls, by P-Asserted-Identity, Remote-Party-ID or From.
+    pub caller: Caller,
+    /// What may tie it to other legs.
+    pub joins: JoinHints,
+    /// Extension headers (`X-…`) by lower-case name, for queue rules.
+    pub headers: Vec<(String, String)>,
+}
+
+/// Which way an INVITE crossed the PBX's edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hop {
+    /// A phone or trunk sent it to the PBX.
+    ToPbx,
+    /// The PBX sent it to a phone or trunk.
+    FromPbx,
+    /// The feed does not say.
+    Unknown,
+}
+
+/// A URI as far as it identifies a contact: canonical user, canonical host, port (none = the default).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ContactKey {
+    /// Canonical user part; empty when the URI has none.
+    pub user: Box<str>,
+    /// Canonical host.
+    pub host: Box<str>,
+    /// Explicit port.
+    pub port: Option<u16>,
+}
+
+/// Who calls, before the number plan has read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// As signalled; empty when withheld.
+    pub number: String,
+    /// Display name; empty when there is none or it is withheld.
+    pub name: String,
+    /// The caller asked not to be named.
+    pub withheld: bool,
+}
+
+/// What an INVITE says about other legs of its call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JoinHints {
+    /// Values of `X-CID`, `X-Call-ID`, `X-Linkedid`: the other leg's Call-ID or call key.
+    pub other_leg: Vec<String>,
+    /// RFC 7989 Session-ID pair (local, remote), lower case, without parameters.
+    pub session_id: Option<(String, String)>,
+    /// RFC 3891 Replaces: the leg it takes over.
+    pub replaces: Option<LegKey>,
+}
+
+/// How a leg ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case", tag = "how", content = "status")]
+pub enum LegEnd {
+    /// The caller's side cancelled it before an answer.
+    Cancelled,
+    /// Cancelled, and the CANCEL said it was answered elsewhere (a hint, RFC 3326).
+    CancelledElsewhere,
+    /// A final response of 300 or above: its status code.
+    Rejected(u16),
+    /// BYE after an answer.
+    Bye,
+    /// Nothing was heard for longer than it may last.
+    TimedOut,
+}

@@ -1,0 +1,30 @@
+//! The nouns: what hookswitch knows, as plain serde values without behaviour that needs a clock, a socket or a database.
+//!
+//! Everything above this module imports it; it imports nothing of ours. A noun that is also an HTTP answer derives its
+//! OpenAPI schema where it stands, so that the documentation can't drift from the value.
+
+mod account;
+mod aor;
+mod call;
+mod device;
+mod event;
+mod id;
+mod offer;
+mod pbx;
+mod queue;
+mod time;
+mod token;
+mod user;
+
+pub use account::{Account, AccountSettings, NumberPlan, OutboundNotice, QueueNotice, UserQueues};
+pub use aor::{Aor, canonical_host, canonical_user};
+pub use call::{Call, CallState, CallUser, Direction, Leg, LegRole, LegState, Outcome, Party, UserAction};
+pub use device::{Binding, BindingSource, Device, DeviceState, Transition, TransitionKind, Transport};
+pub use event::{Caller, ContactKey, FeedKind, Hop, JoinHints, LegEnd, LegEvent, LegKey, LegStart, PbxEvent};
+pub use id::{AccountId, CallId, DeviceId, LinkId, OfferId, PbxId, QueueId, SiteId, TokenId, UserId};
+pub use offer::{Offer, OfferState, Reason, RescindReason, TrailEntry};
+pub use pbx::{Pbx, QueueRule, Site};
+pub use queue::{Member, Queue};
+pub use time::{Now, Tick, UnixMillis};
+pub use token::{Scope, Token};
+pub use user::{Link, PopOn, User};

@@ -1,0 +1,1 @@
+//! SIP without sockets: bytes in, decisions out.

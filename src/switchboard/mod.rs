@@ -1,0 +1,5 @@
+//! Calls and offers of one site: `apply(now, input, view) → effects`, pure.
+
+mod view;
+
+pub use view::{DeviceFacts, UserFacts, View};
