@@ -1,4 +1,7 @@
 //! hookswitch: knows which phone rings and whose screen must pop.
+pub mod clock;
 pub mod model;
+pub mod registry;
 pub mod sip;
+pub mod store;
 pub mod switchboard;
