@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod cseq;
+pub mod dialog;
 pub mod fault;
 pub mod name;
 pub mod scan;
