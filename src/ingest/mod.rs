@@ -1,0 +1,3 @@
+//! Where events come in: one module a kind of feed.
+
+pub mod sip;

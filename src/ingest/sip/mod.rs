@@ -1,0 +1,4 @@
+//! SIP listeners.
+mod pending;
+mod recent;
+mod socket;
