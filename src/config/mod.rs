@@ -113,8 +113,6 @@ pub struct Limits {
     pub pending_replies_max: u32,
     /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
     pub commit_wait_ms: u32,
-    /// `message_bytes_max`: longest SIP message on a stream. Default 65 536.
-    pub message_bytes_max: u32,
     /// `connections_max`: connections of one TCP address. Default 10 000.
     pub connections_max: u32,
     /// `connections_per_source_max`: of them, from one address. Default 1000.
@@ -311,7 +309,6 @@ impl Limits {
             devices_per_second_max: number(&mut section, "devices_per_second_max", 1000, 1, 1_000_000),
             pending_replies_max: number(&mut section, "pending_replies_max", 20_000, 1, 1_000_000),
             commit_wait_ms: number(&mut section, "commit_wait_ms", 1000, 10, 30_000),
-            message_bytes_max: number(&mut section, "message_bytes_max", 65_536, 1024, 1_048_576),
             connections_max: number(&mut section, "connections_max", 10_000, 1, 1_000_000),
             connections_per_source_max: number(&mut section, "connections_per_source_max", 1000, 1, 1_000_000),
             connection_idle_s: number(&mut section, "connection_idle_s", 7500, 1, MONTH_S),
@@ -322,7 +319,6 @@ impl Limits {
             "devices_per_second_max",
             "pending_replies_max",
             "commit_wait_ms",
-            "message_bytes_max",
             "connections_max",
             "connections_per_source_max",
             "connection_idle_s",

@@ -43,6 +43,7 @@ pub(super) fn status(code: u16) -> &'static str {
         404 => "404",
         405 => "405",
         412 => "412",
+        414 => "414",
         416 => "416",
         420 => "420",
         423 => "423",
@@ -64,8 +65,8 @@ const METHODS: [&str; 16] = [
 ];
 
 /// Status codes we answer with, and what happens to what is not answered.
-const OUTCOMES: [&str; 24] = [
-    "200", "observed", "malformed", "duplicate", "ignored", "keepalive", "302", "400", "403", "404", "405", "412", "416",
+const OUTCOMES: [&str; 25] = [
+    "200", "observed", "malformed", "duplicate", "ignored", "keepalive", "302", "400", "403", "404", "405", "412", "414", "416",
     "420", "423", "480", "481", "489", "500", "501", "503", "505", "applied", "other",
 ];
 
