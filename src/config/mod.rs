@@ -303,6 +303,18 @@ impl Registrar {
 }
 
 impl Limits {
+    /// `connection_idle_s` in milliseconds.
+    #[must_use]
+    pub fn idle_ms(&self) -> u64 {
+        u64::from(self.connection_idle_s) * 1000
+    }
+
+    /// `message_wait_s` in milliseconds.
+    #[must_use]
+    pub fn message_wait_ms(&self) -> u64 {
+        u64::from(self.message_wait_s) * 1000
+    }
+
     fn read(mut section: Section<'_>) -> Self {
         let limits = Self {
             devices_max: number(&mut section, "devices_max", 100_000, 1, 10_000_000),

@@ -60,14 +60,51 @@ pub(super) fn status(code: u16) -> &'static str {
 
 /// `none`: no method could be read.
 const METHODS: [&str; 16] = [
-    "REGISTER", "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "NOTIFY", "PUBLISH", "SUBSCRIBE", "UPDATE", "PRACK", "INFO",
-    "REFER", "MESSAGE", "none", "OTHER",
+    "REGISTER",
+    "INVITE",
+    "ACK",
+    "BYE",
+    "CANCEL",
+    "OPTIONS",
+    "NOTIFY",
+    "PUBLISH",
+    "SUBSCRIBE",
+    "UPDATE",
+    "PRACK",
+    "INFO",
+    "REFER",
+    "MESSAGE",
+    "none",
+    "OTHER",
 ];
 
 /// Status codes we answer with, and what happens to what is not answered.
 const OUTCOMES: [&str; 25] = [
-    "200", "observed", "malformed", "duplicate", "ignored", "keepalive", "302", "400", "403", "404", "405", "412", "414", "416",
-    "420", "423", "480", "481", "489", "500", "501", "503", "505", "applied", "other",
+    "200",
+    "observed",
+    "malformed",
+    "duplicate",
+    "ignored",
+    "keepalive",
+    "302",
+    "400",
+    "403",
+    "404",
+    "405",
+    "412",
+    "414",
+    "416",
+    "420",
+    "423",
+    "480",
+    "481",
+    "489",
+    "500",
+    "501",
+    "503",
+    "505",
+    "applied",
+    "other",
 ];
 
 #[cfg(test)]

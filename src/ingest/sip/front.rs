@@ -11,7 +11,7 @@ use crate::ingest::site::Sites;
 use crate::model::{Now, PbxId, Transport};
 use crate::registry::Registry;
 use crate::sip::registrar::Policy;
-use crate::sip::{Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
+use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
 use super::counts::{self, Counts};
 use super::mirror::Mirror;
@@ -51,9 +51,21 @@ pub(super) struct Peer {
 /// What to do about a message. Over a stream the answer goes back on its connection, over UDP to `to`.
 pub(super) enum Answer {
     Silence,
-    Now { bytes: Vec<u8>, to: SocketAddr },
+    Now {
+        bytes: Vec<u8>,
+        to: SocketAddr,
+    },
     /// To be sent once `seq` is committed.
-    Held { seq: u64, bytes: Vec<u8>, to: SocketAddr },
+    Held(Held),
+}
+
+/// A reply that waits for its change to be committed.
+pub(super) struct Held {
+    pub seq: u64,
+    pub bytes: Vec<u8>,
+    pub to: SocketAddr,
+    method: &'static str,
+    outcome: &'static str,
 }
 
 /// What a mode decides about a request it does not refuse.
@@ -147,6 +159,25 @@ impl Front {
         }
     }
 
+    /// The 400 for a message whose end can't be found on a stream; none when it can't or mustn't be answered.
+    pub(super) fn malformed(&self, head: &[u8], peer: &Peer, error: HeaderError) -> Option<Vec<u8>> {
+        let message = scan(head).ok().filter(|_| !self.is_mute())?;
+        let reply = Reply::to(&message, peer.source, &self.core.salt).ok()?;
+        let refusal = Refusal::from(error);
+        self.refused(&refusal, message.method().map_or("none", Method::known));
+        Some(reply.refuse(&refusal).finish())
+    }
+
+    /// Replies a UDP socket may hold back.
+    pub(super) fn pending_max(&self) -> usize {
+        usize::try_from(self.limits.pending_replies_max).unwrap_or(usize::MAX)
+    }
+
+    /// Counts a held reply that is being sent.
+    pub(super) fn released(&self, held: &Held) {
+        self.counts.add(held.method, held.outcome);
+    }
+
     /// The 503 for a request whose change was not known to be stored in time (promise 4); none when it can't be
     /// answered.
     pub(super) fn not_stored(&self, bytes: &[u8], peer: &Peer) -> Option<(Vec<u8>, SocketAddr)> {
@@ -166,11 +197,13 @@ impl Front {
         });
         match decided {
             Ok(Decision { status, response, seq }) => {
-                self.counts.add(label, counts::status(status));
-                let bytes = response.finish();
+                let (bytes, outcome) = (response.finish(), counts::status(status));
                 match seq.filter(|seq| *seq > *self.committed.borrow()) {
-                    Some(seq) => Answer::Held { seq, bytes, to },
-                    None => Answer::Now { bytes, to },
+                    Some(seq) => Answer::Held(Held { seq, bytes, to, method: label, outcome }),
+                    None => {
+                        self.counts.add(label, outcome);
+                        Answer::Now { bytes, to }
+                    }
                 }
             }
             Err(refusal) => {

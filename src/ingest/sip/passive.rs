@@ -53,6 +53,9 @@ mod tests {
 
     #[test]
     fn an_instance_loses_its_wrapping() {
-        assert_eq!(instance("\"<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>\""), "urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF");
+        assert_eq!(
+            instance("\"<urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF>\""),
+            "urn:uuid:00000000-0000-1000-8000-AABBCCDDEEFF"
+        );
     }
 }

@@ -32,9 +32,9 @@ impl Transactions {
     /// # Errors
     /// 481 when there was none.
     pub(super) fn cancel(&self, cancel: &Message<'_>, now: Tick) -> Result<(), Refusal> {
-        let known = self.key(cancel).is_some_and(|key| {
-            self.answered.lock().unwrap_or_else(PoisonError::into_inner).peek(&key, now).is_some()
-        });
+        let known = self
+            .key(cancel)
+            .is_some_and(|key| self.answered.lock().unwrap_or_else(PoisonError::into_inner).peek(&key, now).is_some());
         if known { Ok(()) } else { Err(no_transaction()) }
     }
 

@@ -10,25 +10,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{Now, Transport};
 
-use super::front::{Answer, Front, Peer};
+use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
 
 /// Serves `socket` until `stop`, then sends what still waits for its commit, in the bounded time each has.
-pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, local: SocketAddr, stop: CancellationToken) {
-    let pending = Pending::new(front.limits.pending_replies_max, front.limits.commit_wait_ms);
+pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: CancellationToken) {
+    let pending = Pending::new(front.pending_max(), front.limits.commit_wait_ms.into());
     let gauge = metrics::gauge!("hookswitch_sip_pending_replies", "listener" => front.name.clone());
-    let mut line = Line { front, socket, local, pending, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
+    let mut line = Line { front, socket, pending, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
     let mut committed = line.front.committed.clone();
     loop {
         let now = line.front.clock.now();
         let wait = line.pending.next_deadline().map_or(IDLE, |deadline| Duration::from_millis(deadline - now.tick));
-        let holding = !line.pending.is_empty();
-        if stop.is_cancelled() && !holding {
+        let (holding, stopping) = (!line.pending.is_empty(), stop.is_cancelled());
+        if stopping && !holding {
             return;
         }
         tokio::select! {
-            () = stop.cancelled(), if !stop.is_cancelled() => continue,
-            ready = line.socket.readable(), if !stop.is_cancelled() => match ready {
+            () = stop.cancelled(), if !stopping => continue,
+            ready = line.socket.readable(), if !stopping => match ready {
                 Ok(()) => line.drain(),
                 Err(error) => line.survive(&error),
             },
@@ -49,16 +49,15 @@ pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, local: SocketAdd
 struct Line {
     front: Arc<Front>,
     socket: UdpSocket,
-    local: SocketAddr,
-    pending: Pending<Held>,
+    pending: Pending<Waiting>,
     buffer: Box<[u8]>,
 }
 
 /// A reply that waits, and the request it answers, should its time run out.
-struct Held {
+struct Waiting {
+    held: Held,
     peer: Peer,
     request: Box<[u8]>,
-    reply: Vec<u8>,
 }
 
 impl Line {
@@ -79,26 +78,26 @@ impl Line {
         if !self.front.admits(source.ip()) {
             return;
         }
-        let peer = Peer { source, local: self.local, transport: Transport::Udp };
+        let peer = Peer { source, transport: Transport::Udp };
         match self.front.handle(bytes, &peer, now, self.pending.has_room()) {
             Answer::Silence => {}
-            Answer::Now(reply) => self.send(&reply, source),
-            Answer::Held { seq, reply } => {
-                let held = Held { peer, request: bytes.into(), reply };
-                self.pending.hold(seq, held, now.tick);
+            Answer::Now { bytes, to } => self.send(&bytes, to),
+            Answer::Held(held) => {
+                self.pending.hold(held.seq, Waiting { held, peer, request: bytes.into() }, now.tick);
             }
         }
     }
 
     /// Sends every reply whose change is committed, and 503 in place of those whose time has run out.
     fn flush(&mut self, watermark: u64) {
-        while let Some(held) = self.pending.committed(watermark) {
-            self.send(&held.reply, held.peer.source);
+        while let Some(waiting) = self.pending.committed(watermark) {
+            self.front.released(&waiting.held);
+            self.send(&waiting.held.bytes, waiting.held.to);
         }
         let now = self.front.clock.now();
-        while let Some(held) = self.pending.overdue(now.tick) {
-            if let Some(reply) = self.front.not_stored(&held.request, &held.peer, now) {
-                self.send(&reply, held.peer.source);
+        while let Some(waiting) = self.pending.overdue(now.tick) {
+            if let Some((reply, to)) = self.front.not_stored(&waiting.request, &waiting.peer) {
+                self.send(&reply, to);
             }
         }
     }
