@@ -1,5 +1,6 @@
 //! hookswitch: knows which phone rings and whose screen must pop.
 pub mod config;
+pub mod data_dir;
 pub mod ingest;
 pub mod metrics;
 pub mod model;
