@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config;
 use crate::ingest::site::Sites;
-use crate::model::{Now, PbxId, Transport};
-use crate::registry::Registry;
+use crate::model::{BindingSource, Now, PbxId, Transport};
+use crate::registry::{Registry, Target};
 use crate::sip::registrar::Policy;
 use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
@@ -92,6 +92,22 @@ enum Desk {
     Registrar(Registrar),
     Replica(Replica),
     Mirror(Mirror),
+}
+
+impl Core {
+    /// The address-of-record that `user` at `host` (both canonical) is on `pbx`.
+    ///
+    /// # Errors
+    /// 404 when the host belongs to nobody there (RFC 3261 §10.3 step 1).
+    pub(super) fn resolve(&self, pbx: PbxId, user: &str, host: &str) -> Result<Target, Refusal> {
+        self.registry.resolve(pbx, user, host).ok_or_else(|| Refusal::new(404, "Not Found", "unknown_domain"))
+    }
+
+    /// What is believed of registrations a PBX has accepted.
+    pub(super) fn passive_policy(&self, pbx: PbxId) -> Policy {
+        let expires_max_s = self.registry.pbxs.get(pbx).map_or(PASSIVE_EXPIRES_MAX_S, |pbx| pbx.value.passive_expires_max_s);
+        Policy { source: BindingSource::Passive, expires_max_s, contacts_max: PASSIVE_CONTACTS_MAX, ..self.policy }
+    }
 }
 
 impl Front {
@@ -254,3 +270,7 @@ fn dropped(reason: &'static str) {
 }
 
 const RETRY_AFTER_S: &str = "5";
+/// A PBX may allow more contacts than we would.
+const PASSIVE_CONTACTS_MAX: usize = 32;
+/// For a PBX that was deleted a moment ago.
+const PASSIVE_EXPIRES_MAX_S: u32 = 7200;

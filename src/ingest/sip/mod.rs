@@ -7,7 +7,6 @@
 mod counts;
 mod front;
 mod mirror;
-mod passive;
 mod peers;
 mod pending;
 mod recent;
@@ -29,9 +28,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::model::BindingSource;
 use crate::registry::Registry;
 use crate::sip::Salt;
-use crate::sip::registrar::Policy;
+use crate::sip::registrar::{Overflow, Policy};
 
 use super::site::Sites;
 use front::{Core, Front};
@@ -135,9 +135,11 @@ impl Listeners {
 
 fn policy(registrar: &config::Registrar) -> Policy {
     Policy {
-        expires_default_s: registrar.expires_default_s,
         expires_min_s: registrar.expires_min_s,
+        expires_default_s: registrar.expires_default_s,
         expires_max_s: registrar.expires_max_s,
         contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
+        overflow: Overflow::DropOldest,
+        source: BindingSource::Registrar,
     }
 }

@@ -1,7 +1,7 @@
 //! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
 
 use crate::model::{BindingSource, DeviceId};
-use crate::sip::registrar::{Outcome, RegisterRequest, decide};
+use crate::sip::registrar::{RegisterRequest, decide};
 use crate::sip::{Method, Refusal, Uri};
 
 use super::front::{Core, Decision, Request, unavailable};
@@ -43,8 +43,7 @@ impl Registrar {
 
 fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
-    let not_found = || Refusal::new(404, "Not Found", "unknown_domain");
-    let target = core.registry.resolve(request.pbx, &wanted.aor).ok_or_else(not_found)?;
+    let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
@@ -67,7 +66,8 @@ fn redirect(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
     }
     let not_found = || Refusal::new(404, "Not Found", "unknown_device");
     let uri = Uri::parse(request.message.request_uri().unwrap_or_default()).map_err(|_| not_found())?;
-    let target = core.registry.resolve(pbx, &uri).ok_or_else(not_found)?;
+    let key = uri.key();
+    let target = core.resolve(pbx, &key.user, &key.host)?;
     let device = DeviceId::derive(target.account, target.pbx, &target.user);
     if core.registry.device(device).is_none() {
         return Err(not_found());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::ingest::site::Observation;
 use crate::model::{BindingSource, FeedKind, Hop, Now, PbxId};
-use crate::sip::registrar::{RegisterRequest, decide};
+use crate::sip::registrar::{RegisterRequest, decide, origin};
 use crate::sip::{Message, Method, Name, Refusal};
 
 use super::front::{Core, Decision, Request};
@@ -84,15 +84,14 @@ pub(super) fn observe(core: &Core, message: &Message<'_>, pbx: PbxId, now: Now) 
 /// and with 200 whatever we make of it: the PBX has already told the phone yes.
 fn register(core: &Core, request: &Request<'_, '_>) -> crate::sip::Response {
     let ok = request.reply.status(200, "OK");
-    let applied =
-        RegisterRequest::parse(request.message, request.peer.source, request.peer.transport).and_then(|wanted| {
-            let not_found = || Refusal::new(404, "Not Found", "unknown_domain");
-            let target = core.registry.resolve(request.pbx, &wanted.aor).ok_or_else(not_found)?;
-            let policy = core.registry.passive_policy(&target);
-            core.registry.register(&target, BindingSource::Passive, request.now, |bindings| {
-                decide(bindings, &wanted, &policy, request.now)
-            })
-        });
+    let source = origin(request.message, request.peer.source);
+    let applied = RegisterRequest::parse(request.message, source, request.peer.transport).and_then(|wanted| {
+        let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
+        let policy = core.passive_policy(request.pbx);
+        core.registry.register(&target, BindingSource::Passive, request.now, |bindings| {
+            decide(bindings, &wanted, &policy, request.now)
+        })
+    });
     match applied {
         Ok(registered) => ok.contacts(&registered.bindings, request.now),
         Err(refusal) => {
