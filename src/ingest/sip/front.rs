@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config;
 use crate::ingest::site::Sites;
-use crate::model::{BindingSource, Now, PbxId, Transport};
-use crate::registry::{Registry, Target};
-use crate::sip::registrar::Policy;
+use crate::model::{Binding, BindingSource, Now, PbxId, Transport};
+use crate::registry::{Change, Registry, Seq, Target};
+use crate::sip::registrar::{self, Policy};
 use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
 use super::counts::{self, Counts};
@@ -103,6 +103,36 @@ impl Core {
         self.registry.resolve(pbx, user, host).ok_or_else(|| Refusal::new(404, "Not Found", "unknown_domain"))
     }
 
+    /// Lets `decide` judge the bindings of `target` and does what it says, as one step; `answer` is shown the bindings
+    /// as they then are. Returns what it makes of them, and the change that must be committed before it is sent.
+    ///
+    /// # Errors
+    /// What `decide` refuses; 503 when a limit of the registry is reached.
+    pub(super) fn register<R>(
+        &self,
+        target: &Target<'_>,
+        source: BindingSource,
+        now: Now,
+        decide: impl FnOnce(&[Binding]) -> registrar::Decision,
+        answer: impl FnOnce(&[Binding]) -> R,
+    ) -> Result<(R, Option<u64>), Refusal> {
+        let registered = self.registry.register(target, source, now, |known| match decide(known) {
+            registrar::Decision::Accept { bindings, dropped } => {
+                if dropped > 0 {
+                    super::front::dropped("contacts");
+                }
+                let answer = answer(&bindings);
+                (Change::Set(bindings), Ok(answer))
+            }
+            registrar::Decision::Unchanged => (Change::Keep, Ok(answer(known))),
+            registrar::Decision::Refuse(refusal) => (Change::Keep, Err(refusal)),
+        });
+        if let Some(limit) = registered.refused {
+            return Err(unavailable("Too Many Devices", limit));
+        }
+        Ok((registered.value?, registered.seq.map(|seq| seq.0)))
+    }
+
     /// What is believed of registrations a PBX has accepted.
     pub(super) fn passive_policy(&self, pbx: PbxId) -> Policy {
         let expires_max_s = self.registry.pbxs.get(pbx).map_or(PASSIVE_EXPIRES_MAX_S, |pbx| pbx.value.passive_expires_max_s);
@@ -189,9 +219,13 @@ impl Front {
         usize::try_from(self.limits.pending_replies_max).unwrap_or(usize::MAX)
     }
 
-    /// Counts a held reply that is being sent.
-    pub(super) fn released(&self, held: &Held) {
-        self.counts.add(held.method, held.outcome);
+    /// Whether the change a held reply tells of is stored, now that its number has been reached. Counts the reply if so.
+    pub(super) fn is_released(&self, held: &Held) -> bool {
+        let stored = self.core.registry.is_stored(Seq(held.seq));
+        if stored {
+            self.counts.add(held.method, held.outcome);
+        }
+        stored
     }
 
     /// The 503 for a request whose change was not known to be stored in time (promise 4); none when it can't be
@@ -214,7 +248,7 @@ impl Front {
         match decided {
             Ok(Decision { status, response, seq }) => {
                 let (bytes, outcome) = (response.finish(), counts::status(status));
-                match seq.filter(|seq| *seq > *self.committed.borrow()) {
+                match seq.filter(|seq| !self.core.registry.is_stored(Seq(*seq))) {
                     Some(seq) => Answer::Held(Held { seq, bytes, to, method: label, outcome }),
                     None => {
                         self.counts.add(label, outcome);

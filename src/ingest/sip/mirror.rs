@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::ingest::site::Observation;
-use crate::model::{BindingSource, FeedKind, Now, PbxId};
+use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId};
 use crate::sip::registrar::{RegisterRequest, RequestFacts, bindings_from_response};
 use crate::sip::{Message, Method};
 
@@ -112,8 +112,8 @@ fn registered(core: &Core, pbx: PbxId, message: &Message<'_>, facts: Option<&Req
     let policy = core.passive_policy(pbx);
     let Ok(Some(snapshot)) = bindings_from_response(message, facts, &policy, now) else { return "malformed" };
     let Some(target) = core.registry.resolve(pbx, &snapshot.user, &snapshot.host) else { return "ignored" };
-    let applied =
-        core.registry.register(&target, BindingSource::Passive, now, |known| snapshot.over(known, &policy, now));
+    let decide = |known: &[Binding]| snapshot.over(known, &policy, now);
+    let applied = core.register(&target, BindingSource::Passive, now, decide, |_| ());
     match applied {
         Ok(_) => "applied",
         Err(refusal) => {

@@ -1,6 +1,6 @@
 //! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
 
-use crate::model::{BindingSource, DeviceId};
+use crate::model::BindingSource;
 use crate::sip::registrar::{RegisterRequest, decide};
 use crate::sip::{Method, Refusal, Uri};
 
@@ -48,11 +48,15 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
     }
-    let registered = core.registry.register(&target, BindingSource::Registrar, request.now, |bindings| {
-        decide(bindings, &wanted, &core.policy, request.now)
-    })?;
-    let response = request.reply.status(200, "OK").contacts(&registered.bindings, request.now).date(request.now.unix);
-    Ok(Decision { status: 200, response, seq: registered.seq.map(|seq| seq.0) })
+    let ok = request.reply.status(200, "OK");
+    let (response, seq) = core.register(
+        &target,
+        BindingSource::Registrar,
+        request.now,
+        |known| decide(known, &wanted, &core.policy, request.now),
+        |bindings| ok.contacts(bindings, request.now),
+    )?;
+    Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
 }
 
 /// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call).
@@ -68,7 +72,7 @@ fn redirect(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
     let uri = Uri::parse(request.message.request_uri().unwrap_or_default()).map_err(|_| not_found())?;
     let key = uri.key();
     let target = core.resolve(pbx, &key.user, &key.host)?;
-    let device = DeviceId::derive(target.account, target.pbx, &target.user);
+    let device = target.device();
     if core.registry.device(device).is_none() {
         return Err(not_found());
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::ingest::site::Observation;
 use crate::model::{BindingSource, FeedKind, Hop, Now, PbxId};
 use crate::sip::registrar::{RegisterRequest, decide, origin};
-use crate::sip::{Message, Method, Name, Refusal};
+use crate::sip::{Message, Method, Name, Refusal, Response};
 
 use super::front::{Core, Decision, Request};
 use super::siptrace::Original;
@@ -54,7 +54,7 @@ impl Replica {
     }
 
     /// Accepts a publication (RFC 3903 §6). A refresh keeps its tag; a new one gets one of its own.
-    fn publish(&self, request: &Request<'_, '_>) -> crate::sip::Response {
+    fn publish(&self, request: &Request<'_, '_>) -> Response {
         let message = request.message;
         let tag = match message.named("SIP-If-Match").next() {
             Some(tag) => tag.to_owned(),
@@ -82,24 +82,27 @@ pub(super) fn observe(core: &Core, message: &Message<'_>, pbx: PbxId, now: Now) 
 
 /// Takes over what the PBX has accepted. It is answered at once: only a registrar promises what is stored (promise 1);
 /// and with 200 whatever we make of it: the PBX has already told the phone yes.
-fn register(core: &Core, request: &Request<'_, '_>) -> crate::sip::Response {
-    let ok = request.reply.status(200, "OK");
+fn register(core: &Core, request: &Request<'_, '_>) -> Response {
+    let ok = || request.reply.status(200, "OK");
     let source = origin(request.message, request.peer.source);
     let applied = RegisterRequest::parse(request.message, source, request.peer.transport).and_then(|wanted| {
         let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
         let policy = core.passive_policy(request.pbx);
-        core.registry.register(&target, BindingSource::Passive, request.now, |bindings| {
-            decide(bindings, &wanted, &policy, request.now)
-        })
+        core.register(
+            &target,
+            BindingSource::Passive,
+            request.now,
+            |known| decide(known, &wanted, &policy, request.now),
+            |bindings| ok().contacts(bindings, request.now),
+        )
     });
-    match applied {
-        Ok(registered) => ok.contacts(&registered.bindings, request.now),
-        Err(refusal) => {
-            metrics::counter!("hookswitch_dropped_total", "where" => "sip_replica", "reason" => refusal.label)
-                .increment(1);
-            ok
-        }
-    }
+    applied.map_or_else(
+        |refusal| {
+            metrics::counter!("hookswitch_dropped_total", "where" => "sip_replica", "reason" => refusal.label).increment(1);
+            ok()
+        },
+        |(response, _)| response,
+    )
 }
 
 const ALLOW: &str = "REGISTER, PUBLISH, NOTIFY, OPTIONS, INVITE, ACK, CANCEL, BYE";

@@ -235,14 +235,21 @@ impl Connection {
 
     fn flush(&mut self, watermark: u64) {
         while let Some(waiting) = self.pending.committed(watermark) {
-            self.front.released(&waiting.held);
-            self.out.extend_from_slice(&waiting.held.bytes);
+            if self.front.is_released(&waiting.held) {
+                self.out.extend_from_slice(&waiting.held.bytes);
+            } else {
+                self.apologise(&waiting);
+            }
         }
         let now = self.front.clock.now().tick;
         while let Some(waiting) = self.pending.overdue(now) {
-            if let Some((reply, _)) = self.front.not_stored(&waiting.request, &self.peer) {
-                self.out.extend_from_slice(&reply);
-            }
+            self.apologise(&waiting);
+        }
+    }
+
+    fn apologise(&mut self, waiting: &Waiting) {
+        if let Some((reply, _)) = self.front.not_stored(&waiting.request, &self.peer) {
+            self.out.extend_from_slice(&reply);
         }
     }
 

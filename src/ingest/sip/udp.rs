@@ -91,14 +91,21 @@ impl Line {
     /// Sends every reply whose change is committed, and 503 in place of those whose time has run out.
     fn flush(&mut self, watermark: u64) {
         while let Some(waiting) = self.pending.committed(watermark) {
-            self.front.released(&waiting.held);
-            self.send(&waiting.held.bytes, waiting.held.to);
+            if self.front.is_released(&waiting.held) {
+                self.send(&waiting.held.bytes, waiting.held.to);
+            } else {
+                self.apologise(&waiting);
+            }
         }
         let now = self.front.clock.now();
         while let Some(waiting) = self.pending.overdue(now.tick) {
-            if let Some((reply, to)) = self.front.not_stored(&waiting.request, &waiting.peer) {
-                self.send(&reply, to);
-            }
+            self.apologise(&waiting);
+        }
+    }
+
+    fn apologise(&self, waiting: &Waiting) {
+        if let Some((reply, to)) = self.front.not_stored(&waiting.request, &waiting.peer) {
+            self.send(&reply, to);
         }
     }
 
