@@ -10,6 +10,7 @@ pub mod fault;
 pub mod frame;
 pub mod name;
 pub mod refusal;
+pub mod registrar;
 pub mod reply;
 pub mod scan;
 pub mod syntax;
