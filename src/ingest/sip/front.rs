@@ -99,7 +99,7 @@ impl Core {
     ///
     /// # Errors
     /// 404 when the host belongs to nobody there (RFC 3261 §10.3 step 1).
-    pub(super) fn resolve(&self, pbx: PbxId, user: &str, host: &str) -> Result<Target, Refusal> {
+    pub(super) fn resolve<'u>(&self, pbx: PbxId, user: &'u str, host: &str) -> Result<Target<'u>, Refusal> {
         self.registry.resolve(pbx, user, host).ok_or_else(|| Refusal::new(404, "Not Found", "unknown_domain"))
     }
 
@@ -117,9 +117,9 @@ impl Core {
         answer: impl FnOnce(&[Binding]) -> R,
     ) -> Result<(R, Option<u64>), Refusal> {
         let registered = self.registry.register(target, source, now, |known| match decide(known) {
-            registrar::Decision::Accept { bindings, dropped } => {
-                if dropped > 0 {
-                    super::front::dropped("contacts");
+            registrar::Decision::Accept { bindings, dropped: surplus } => {
+                if surplus > 0 {
+                    dropped("contacts");
                 }
                 let answer = answer(&bindings);
                 (Change::Set(bindings), Ok(answer))
@@ -135,7 +135,8 @@ impl Core {
 
     /// What is believed of registrations a PBX has accepted.
     pub(super) fn passive_policy(&self, pbx: PbxId) -> Policy {
-        let expires_max_s = self.registry.pbxs.get(pbx).map_or(PASSIVE_EXPIRES_MAX_S, |pbx| pbx.value.passive_expires_max_s);
+        let expires_max_s =
+            self.registry.pbxs.get(pbx).map_or(PASSIVE_EXPIRES_MAX_S, |pbx| pbx.value.passive_expires_max_s);
         Policy { source: BindingSource::Passive, expires_max_s, contacts_max: PASSIVE_CONTACTS_MAX, ..self.policy }
     }
 }

@@ -35,10 +35,8 @@ struct Asked {
 
 impl Mirror {
     pub(super) fn new() -> Self {
-        let memory = Memory {
-            copies: Recent::new(COPIES_MAX, COPY_MS),
-            registers: Recent::new(REGISTERS_MAX, REGISTER_MS),
-        };
+        let memory =
+            Memory { copies: Recent::new(COPIES_MAX, COPY_MS), registers: Recent::new(REGISTERS_MAX, REGISTER_MS) };
         Self { memory: Mutex::new(memory), hasher: RandomState::new() }
     }
 

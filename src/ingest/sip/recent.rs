@@ -41,11 +41,6 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.values.get(key).map(|(_, value)| value)
     }
 
-    /// Takes the value out.
-    pub fn take(&mut self, key: &K, now: Tick) -> Option<V> {
-        self.forget(now);
-        self.values.remove(key).map(|(_, value)| value)
-    }
 
     fn forget(&mut self, now: Tick) {
         while let Some((at, key)) = self.order.pop_front_if(|(at, _)| now - *at >= self.keep_ms) {

@@ -98,7 +98,8 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Response {
     });
     applied.map_or_else(
         |refusal| {
-            metrics::counter!("hookswitch_dropped_total", "where" => "sip_replica", "reason" => refusal.label).increment(1);
+            metrics::counter!("hookswitch_dropped_total", "where" => "sip_replica", "reason" => refusal.label)
+                .increment(1);
             ok()
         },
         |(response, _)| response,
