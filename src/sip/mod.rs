@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod check;
+pub mod client;
 pub mod cseq;
 pub mod fault;
 pub mod frame;
