@@ -1,0 +1,3 @@
+//! The concurrent maps.
+
+pub mod streams;
