@@ -1,4 +1,5 @@
 //! hookswitch: knows which phone rings and whose screen must pop.
+pub mod http;
 pub mod model;
 pub mod registry;
 pub mod sip;

@@ -1,0 +1,5 @@
+//! The HTTP API.
+
+mod kind;
+pub mod problem;
+pub mod secret;
