@@ -53,6 +53,8 @@ pub enum LegEvent {
     Rang,
     /// It was answered (200, or an ACK that proves one).
     Answered,
+    /// Its caller's side gave up (CANCEL); it ends unless a 200 has crossed that CANCEL.
+    Cancelling,
     /// It was sent elsewhere (REFER accepted) and will end soon.
     Referred,
     /// It is over.
@@ -66,6 +68,8 @@ pub struct LegStart {
     pub call_key: Arc<str>,
     /// Which way it crossed the PBX's edge, when that can be told.
     pub hop: Hop,
+    /// Another hop of the same INVITE was seen nearer to the caller, so a proxy sent this one on.
+    pub downstream: bool,
     /// The Request-URI.
     pub target: ContactKey,
     /// To: user and host.
@@ -126,8 +130,8 @@ pub struct JoinHints {
     pub other_leg: Vec<String>,
     /// RFC 7989 Session-ID pair (local, remote), lower case, without parameters.
     pub session_id: Option<(String, String)>,
-    /// RFC 3891 Replaces: the leg it takes over.
-    pub replaces: Option<LegKey>,
+    /// RFC 3891 Replaces: the call key of the dialog it takes over.
+    pub replaces: Option<String>,
 }
 
 /// How a leg ended.

@@ -3,3 +3,5 @@
 mod view;
 
 pub use view::{DeviceFacts, UserFacts, View};
+mod number;
+pub use number::{CompiledPlan, Number, NumberClass};
