@@ -62,6 +62,8 @@ pub enum HeaderFault {
     Repeated,
     /// It does not follow its grammar.
     Malformed,
+    /// A line that is no header at all; the error's name is `Header Line`.
+    Line,
     /// It is not UTF-8 (RFC 3261 §7.3.1).
     NotUtf8,
     /// It holds a zero byte, which no store of ours can keep.
@@ -86,6 +88,7 @@ impl HeaderError {
             HeaderFault::Missing => "header_missing",
             HeaderFault::Repeated => "header_repeated",
             HeaderFault::Malformed => "header_malformed",
+            HeaderFault::Line => "header_line",
             HeaderFault::NotUtf8 => "header_not_utf8",
             HeaderFault::Nul => "header_nul",
             HeaderFault::TooLong => "header_too_long",
@@ -99,6 +102,7 @@ impl fmt::Display for HeaderError {
         match self.fault {
             HeaderFault::Missing => write!(f, "Missing {}", self.header),
             HeaderFault::Repeated => write!(f, "Multiple {} Headers", self.header),
+            HeaderFault::Line => write!(f, "Bad {}", self.header),
             HeaderFault::TooLong => write!(f, "{} Header Too Long", self.header),
             HeaderFault::TooMany => write!(f, "Too Many {} Values", self.header),
             HeaderFault::Malformed | HeaderFault::NotUtf8 | HeaderFault::Nul => {

@@ -9,7 +9,7 @@ use super::address::{Contact, NameAddr};
 use super::cseq::{CSeq, Method};
 use super::fault::{HeaderError, HeaderFault, ScanError};
 use super::name::Name;
-use super::syntax::{is_token, list};
+use super::syntax::{is_token, list, split_first};
 use super::via::Via;
 
 /// A scanned message. Values come trimmed; a folded one still holds its line breaks (see [`super::syntax::unfold`]).
@@ -256,7 +256,7 @@ impl<'a> Message<'a> {
         let error = |fault| HeaderError::new(Name::Via.text(), fault);
         let field = self.of(Name::Via).next().ok_or(error(HeaderFault::Missing))?;
         let value = self.text(field).map_err(error)?;
-        Via::parse(list(value).next().unwrap_or_default())
+        Via::parse(split_first(value).0)
     }
 
     /// How many Via values there are, comma lists counted.
@@ -283,7 +283,30 @@ impl<'a> Message<'a> {
         self.body
     }
 
-    /// What is wrong with the message's frame: a line that is no header (`Header`), or a Content-Length that is
+    /// What Content-Length says, in bytes; none when there is none.
+    ///
+    /// # Errors
+    /// When it is repeated or no number.
+    pub fn content_length(&self) -> Result<Option<usize>, HeaderError> {
+        match self.only(Name::ContentLength) {
+            Err(HeaderError { fault: HeaderFault::Missing, .. }) => Ok(None),
+            Err(error) => Err(error),
+            Ok(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().map(Some).map_err(|_| BAD_CONTENT_LENGTH)
+            }
+            Ok(_) => Err(BAD_CONTENT_LENGTH),
+        }
+    }
+
+    /// What Content-Length says, where it must be there, as on a stream (RFC 3261 §20.14).
+    ///
+    /// # Errors
+    /// When it is missing, repeated or no number.
+    pub fn required_content_length(&self) -> Result<usize, HeaderError> {
+        self.content_length()?.ok_or(HeaderError::new(Name::ContentLength.text(), HeaderFault::Missing))
+    }
+
+    /// What is wrong with the message's frame: a line that is no header, or a Content-Length that is
     /// malformed, repeated or larger than what came (RFC 3261 §18.3).
     #[must_use]
     pub fn fault(&self) -> Option<HeaderError> {
@@ -325,7 +348,7 @@ impl<'a> Message<'a> {
         let name = bytes.get(..colon).unwrap_or_default().trim_ascii_end();
         let known = Name::of(name);
         if known == Name::Other && !is_token(name) {
-            self.fault = self.fault.or(Some(HeaderError::new("Line", HeaderFault::Malformed)));
+            self.fault = self.fault.or(Some(HeaderError::new("Header Line", HeaderFault::Line)));
             return Ok(());
         }
         let value = bytes.get(colon + 1..).unwrap_or_default();
@@ -345,20 +368,16 @@ impl<'a> Message<'a> {
     }
 
     fn take_body(&mut self, rest: &'a [u8]) {
-        self.body = rest;
-        let error = |fault| HeaderError::new(Name::ContentLength.text(), fault);
-        let length = match self.only(Name::ContentLength) {
-            Err(HeaderError { fault: HeaderFault::Missing, .. }) => return,
-            Err(fault) => Err(fault),
-            Ok(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse::<usize>().map_err(|_| error(HeaderFault::Malformed))
+        let body = self.content_length().and_then(|length| match length {
+            None => Ok(rest),
+            Some(length) => rest.get(..length).ok_or(BAD_CONTENT_LENGTH),
+        });
+        match body {
+            Ok(body) => self.body = body,
+            Err(error) => {
+                self.body = rest;
+                self.fault = self.fault.or(Some(error));
             }
-            Ok(_) => Err(error(HeaderFault::Malformed)),
-        };
-        match length.map(|length| rest.get(..length)) {
-            Ok(Some(body)) => self.body = body,
-            Ok(None) => self.fault = self.fault.or(Some(error(HeaderFault::Malformed))),
-            Err(fault) => self.fault = self.fault.or(Some(fault)),
         }
     }
 }
@@ -371,6 +390,8 @@ pub const LINE_LEN_MAX: usize = 8_192;
 pub const HEADERS_MAX: usize = 128;
 /// Longest Call-ID taken, in bytes.
 pub const CALL_ID_LEN_MAX: usize = 256;
+
+const BAD_CONTENT_LENGTH: HeaderError = HeaderError::new(Name::ContentLength.text(), HeaderFault::Malformed);
 
 /// Header fields held without allocating; a REGISTER has about 12, an INVITE through two proxies about 25.
 const FIELDS_INLINE: usize = 32;
@@ -484,7 +505,7 @@ mod tests {
             assert_eq!(fault(bad).as_deref(), Some("Bad Content-Length Header"), "{bad}");
         }
         assert_eq!(fault("l: 1\r\nl: 1").as_deref(), Some("Multiple Content-Length Headers"));
-        assert_eq!(fault("no colon").as_deref(), Some("Bad Line Header"));
+        assert_eq!(fault("no colon").as_deref(), Some("Bad Header Line"));
     }
 
     #[test]

@@ -31,15 +31,20 @@ pub fn unfold(value: &str) -> Cow<'_, str> {
 pub fn list(value: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
-        let text = rest?;
-        let (item, more) = match outside(text, b',') {
-            Some(comma) => (&text[..comma], Some(&text[comma + 1..])),
-            None => (text, None),
-        };
+        let (item, more) = split_first(rest?);
         rest = more;
-        Some(trim(item))
+        Some(item)
     })
     .filter(|item| !item.is_empty())
+}
+
+/// The first value of a comma list, trimmed, and what follows its comma; none when there is no comma.
+#[must_use]
+pub fn split_first(value: &str) -> (&str, Option<&str>) {
+    match outside(value, b',') {
+        Some(comma) => (trim(&value[..comma]), Some(&value[comma + 1..])),
+        None => (trim(value), None),
+    }
 }
 
 /// The text of a quoted string or token: outer quotes removed and `\x` pairs undone, folding undone.

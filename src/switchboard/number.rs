@@ -67,10 +67,12 @@ impl CompiledPlan {
     #[must_use]
     pub fn read_dialled(&self, raw: &str) -> Number {
         let raw = raw.trim();
-        let stripped = self.source.outside_prefix.as_deref().filter(|p| !p.is_empty()).and_then(|p| raw.strip_prefix(p));
+        let stripped =
+            self.source.outside_prefix.as_deref().filter(|p| !p.is_empty()).and_then(|p| raw.strip_prefix(p));
         let whole = self.classify(raw);
         let Some(number) = stripped.map(|rest| self.classify(rest)) else { return whole };
-        let outside = matches!(number.class, NumberClass::External | NumberClass::OwnDid) && number.text.starts_with('+');
+        let outside =
+            matches!(number.class, NumberClass::External | NumberClass::OwnDid) && number.text.starts_with('+');
         if number.class == NumberClass::Emergency || (whole.class == NumberClass::External && outside) {
             number
         } else {
@@ -101,7 +103,8 @@ impl CompiledPlan {
 
     fn outside(&self, raw: &str, plain: &str) -> Number {
         // Trunks often drop the `+` of a number in international notation; read it so when the national reading fails.
-        let bare_international = || (plain.len() > INTERNATIONAL_DIGITS_MIN).then(|| e164(&format!("+{plain}"), None))?;
+        let bare_international =
+            || (plain.len() > INTERNATIONAL_DIGITS_MIN).then(|| e164(&format!("+{plain}"), None))?;
         let text = e164(raw, self.region).or_else(bare_international);
         let own = self.dids.contains(text.as_deref().unwrap_or(plain)) || self.dids.contains(plain);
         Number {
@@ -117,7 +120,9 @@ fn e164(raw: &str, region: Option<Region>) -> Option<String> {
         return None;
     }
     let number = PHONE_NUMBER_UTIL.parse(raw, region).ok()?;
-    PHONE_NUMBER_UTIL.is_valid_number(&number).then(|| PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164).into_owned())
+    PHONE_NUMBER_UTIL
+        .is_valid_number(&number)
+        .then(|| PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164).into_owned())
 }
 
 /// Digits of the number, with its visual separators gone.
