@@ -63,8 +63,8 @@ fn unreadable() -> Problem {
     Problem::parameter("If-Match", "If-Match is `*` or a list of quoted versions, such as \"12\"")
 }
 
-/// The version of no record: numbers begin at 1.
-const NEVER: Seq = Seq(0);
+/// The version of no record. (0 is one: a device that no admin and no registrar has touched yet.)
+const NEVER: Seq = Seq(u64::MAX);
 
 #[cfg(test)]
 mod tests {
@@ -96,8 +96,11 @@ mod tests {
     fn a_version_that_is_not_the_present_one_is_never_found() {
         assert_eq!(IfMatch::Any.expected(Seq(3)), None);
         assert_eq!(IfMatch::OneOf(vec![Seq(2), Seq(3)]).expected(Seq(3)), Some(Seq(3)));
-        assert_eq!(IfMatch::OneOf(vec![Seq(2)]).expected(Seq(3)), Some(Seq(0)));
-        assert_eq!(IfMatch::OneOf(vec![]).expected(Seq(3)), Some(Seq(0)));
+        for versions in [vec![], vec![Seq(2)]] {
+            for current in [Seq(0), Seq(3)] {
+                assert_ne!(IfMatch::OneOf(versions.clone()).expected(current).unwrap(), current);
+            }
+        }
         assert_eq!(etag(Seq(3)), "\"3\"");
     }
 }
