@@ -2,9 +2,12 @@
 pub mod clock;
 pub mod config;
 pub mod data_dir;
+pub mod http;
 pub mod ingest;
+pub mod lifecycle;
 pub mod metrics;
 pub mod model;
+pub mod ops;
 pub mod registry;
 pub mod sip;
 pub mod store;

@@ -62,7 +62,7 @@ pub enum LegEvent {
 }
 
 /// The facts of an initial INVITE, before anyone asked whose it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegStart {
     /// Legs with the same key are one call (SIP: the Call-ID).
     pub call_key: Arc<str>,
@@ -91,13 +91,14 @@ pub struct LegStart {
 }
 
 /// Which way an INVITE crossed the PBX's edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hop {
     /// A phone or trunk sent it to the PBX.
     ToPbx,
     /// The PBX sent it to a phone or trunk.
     FromPbx,
     /// The feed does not say.
+    #[default]
     Unknown,
 }
 

@@ -19,7 +19,7 @@ mod noun;
 mod record;
 mod register;
 mod resolve;
-mod streams;
+pub mod streams;
 mod table;
 mod transitions;
 mod view;

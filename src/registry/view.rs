@@ -81,6 +81,10 @@ impl View for Registry {
         self.links.devices(user)
     }
 
+    fn is_queue_member(&self, device: DeviceId) -> bool {
+        !self.queues.referring_to(device.0).is_empty()
+    }
+
     fn user(&self, id: UserId) -> Option<UserFacts> {
         let row = self.users.get(id)?;
         let user = &row.value;

@@ -7,6 +7,7 @@ pub mod address;
 pub mod check;
 pub mod client;
 pub mod cseq;
+pub mod dialog;
 pub mod fault;
 pub mod frame;
 pub mod name;

@@ -1,7 +1,5 @@
 //! Whose leg is it? Contact, then address-of-record, then extension; never a guess between two.
 
-use smallvec::SmallVec;
-
 use super::View;
 use crate::model::{ContactKey, DeviceId, FeedKind, Hop, LegRole, LegStart, PbxId};
 
@@ -64,14 +62,14 @@ fn hop_by_networks(view: &dyn View, pbx: PbxId, start: &LegStart) -> Hop {
 /// address it was really sent to decides, then the To.
 fn by_bound_target(view: &dyn View, pbx: PbxId, start: &LegStart) -> Found {
     let bound = view.devices_by_contact(pbx, &start.target);
-    narrow(view, pbx, bound, start.destination.map(|d| d.ip()), &start.to)
+    narrow(view, pbx, &bound, start.destination.map(|d| d.ip()), &start.to)
 }
 
 /// The sender's Contact is one that somebody bound; else its From names a device that is not known to be elsewhere.
 fn by_sender(view: &dyn View, pbx: PbxId, start: &LegStart) -> Found {
     let source = start.source.map(|s| s.ip());
     let bound = start.contact.as_ref().map(|contact| view.devices_by_contact(pbx, contact)).unwrap_or_default();
-    match narrow(view, pbx, bound, source, &start.from) {
+    match narrow(view, pbx, &bound, source, &start.from) {
         Found::None => {}
         found => return found,
     }
@@ -116,13 +114,13 @@ fn at_its_address(view: &dyn View, pbx: PbxId, start: &LegStart) -> Option<Devic
 fn narrow(
     view: &dyn View,
     pbx: PbxId,
-    candidates: SmallVec<[DeviceId; 2]>,
+    candidates: &[DeviceId],
     address: Option<std::net::IpAddr>,
     name: &ContactKey,
 ) -> Found {
-    match *candidates {
+    match candidates {
         [] => return Found::None,
-        [device] => return Found::One(device),
+        [device] => return Found::One(*device),
         _ => {}
     }
     if let Some(address) = address {

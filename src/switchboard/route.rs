@@ -51,8 +51,9 @@ pub fn route(question: &Question<'_>) -> Result<(), Reason> {
     if user.dnd {
         return Err(Reason::Dnd);
     }
+    let placed = matches!(trigger, Trigger::Placed | Trigger::PlacedAnswered);
     match (direction, queue) {
-        (Direction::Internal, None) if !settings.internal_popups => Err(Reason::InternalCall),
+        (Direction::Internal, None) if !settings.internal_popups || placed => Err(Reason::InternalCall),
         (Direction::Outbound, _) => outbound(trigger, settings.outbound),
         (_, Some(queue)) => queued(trigger, user.queues.contains(&queue), settings.queue_notice),
         (Direction::Inbound | Direction::Internal, None) => direct(trigger, user.pop_on),
@@ -102,7 +103,14 @@ mod tests {
     }
 
     fn ask(trigger: Trigger, direction: Direction, queue: Option<QueueId>, user: &UserFacts) -> Result<(), Reason> {
-        route(&Question { trigger, direction, queue, device_enabled: true, user, settings: &AccountSettings::default() })
+        route(&Question {
+            trigger,
+            direction,
+            queue,
+            device_enabled: true,
+            user,
+            settings: &AccountSettings::default(),
+        })
     }
 
     #[test]

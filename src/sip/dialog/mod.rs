@@ -17,8 +17,7 @@ use smallvec::SmallVec;
 
 use self::leg::{InviteResponse, Phase, TrackedLeg, calling_ms, session_ms};
 use crate::model::{ContactKey, FeedKind, Hop, Leg, LegEvent, LegKey, LegState, Now, PbxEvent, PbxId, Tick};
-use crate::sip::scan::{HeaderError, Message, Method, scan};
-use crate::sip::uri::Uri;
+use crate::sip::{HeaderError, Message, Method, Name, Uri, scan};
 
 /// One message as a feed saw it.
 #[derive(Clone, Copy)]
@@ -150,14 +149,9 @@ impl Tracker {
         self.schedule(&call_id);
     }
 
-    fn try_observe(
-        &mut self,
-        now: Now,
-        sighting: &Sighting<'_>,
-        out: &mut Vec<PbxEvent>,
-    ) -> Result<Seen, HeaderError> {
+    fn try_observe(&mut self, now: Now, sighting: &Sighting<'_>, out: &mut Vec<PbxEvent>) -> Result<Seen, HeaderError> {
         let message = sighting.message;
-        let Some(call_id) = message.call_id() else { return Err(HeaderError::missing("Call-ID")) };
+        let call_id = message.try_call_id()?;
         if call_id.len() > CALL_ID_BYTES_MAX {
             return Ok(Seen::Limited("call_id_length"));
         }
@@ -503,14 +497,14 @@ fn parse_key(key: &LegKey) -> Option<(&str, usize, ContactKey)> {
 
 /// Session-Expires in seconds, when there is a plausible one (RFC 4028 §5: not under 90).
 fn session_expires(message: &Message<'_>) -> Option<u32> {
-    let value = message.named("Session-Expires").chain(message.named("x")).next()?;
+    let value = message.header(Name::SessionExpires)?;
     let seconds: u32 = value.split(';').next()?.trim().parse().ok()?;
     (seconds >= 90).then_some(seconds)
 }
 
 /// RFC 3326: `Reason: SIP;cause=200;text="Call completed elsewhere"` or Q.850 cause 26.
 fn completed_elsewhere(message: &Message<'_>) -> bool {
-    message.named("Reason").any(|value| {
+    message.headers(Name::Reason).any(|value| {
         let lower = value.to_ascii_lowercase();
         let cause = |wanted: &str| lower.split([';', ',']).any(|p| p.trim() == wanted);
         (lower.starts_with("sip") && cause("cause=200")) || (lower.contains("q.850") && cause("cause=26"))

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Sighting;
-use crate::model::{Caller, ContactKey, Hop, JoinHints, LegStart};
-use crate::sip::scan::{HeaderError, Message, Name, NameAddr};
-use crate::sip::uri::Uri;
+use crate::model::{Caller, ContactKey, JoinHints, LegStart};
+use crate::sip::{HeaderError, Message, Name, NameAddr, Uri};
 
 /// Reads what an initial INVITE says. Headers that only help (Contact, identities, hints) are left out when broken.
 ///
@@ -21,7 +20,8 @@ pub(super) fn leg_start(
     let message = sighting.message;
     let from = message.from()?;
     let to = message.to()?;
-    let target = message.request_uri().and_then(|uri| Uri::parse(uri).ok()).map_or_else(ContactKey::default, |u| u.key());
+    let target =
+        message.request_uri().and_then(|uri| Uri::parse(uri).ok()).map_or_else(ContactKey::default, |u| u.key());
     let contact = message.contacts().find_map(|contact| contact.ok()?.uri().map(Uri::key));
     Ok(LegStart {
         call_key,
@@ -41,12 +41,13 @@ pub(super) fn leg_start(
 
 /// P-Asserted-Identity (RFC 3325), else Remote-Party-ID, else From; nothing of it when the caller asked for privacy.
 fn caller(message: &Message<'_>, from: &NameAddr<'_>) -> Caller {
-    let rpid = message.named("Remote-Party-ID").next();
+    let rpid = message.header(Name::RemotePartyId);
     if asks_privacy(message) || rpid.is_some_and(rpid_asks_privacy) {
         return Caller { withheld: true, ..Caller::default() };
     }
-    let asserted = message.named("P-Asserted-Identity").filter_map(|value| NameAddr::parse(value).ok()).next();
-    let remote = || rpid.and_then(|value| NameAddr::parse(value).ok());
+    let asserted =
+        message.values(Name::PAssertedIdentity).find_map(|value| NameAddr::parse(value, "P-Asserted-Identity").ok());
+    let remote = || rpid.and_then(|value| NameAddr::parse(value, "Remote-Party-ID").ok());
     let identity = asserted.or_else(remote);
     let identity = identity.as_ref().unwrap_or(from);
     // A trunk may assert a number and leave the anonymous From in place without Privacy: the From says what was asked.
@@ -60,7 +61,7 @@ fn caller(message: &Message<'_>, from: &NameAddr<'_>) -> Caller {
 /// RFC 3323 §4.2: any privacy but `none` hides who calls.
 fn asks_privacy(message: &Message<'_>) -> bool {
     let hides = |word: &str| ["id", "user", "header"].iter().any(|hidden| word.trim().eq_ignore_ascii_case(hidden));
-    message.named("Privacy").any(|value| value.split([';', ',']).any(hides))
+    message.headers(Name::Privacy).any(|value| value.split([';', ',']).any(hides))
 }
 
 fn rpid_asks_privacy(value: &str) -> bool {
@@ -76,9 +77,13 @@ fn is_anonymous(identity: &NameAddr<'_>) -> bool {
 fn join_hints(message: &Message<'_>) -> JoinHints {
     let other_leg = OTHER_LEG_HEADERS.iter().flat_map(|name| message.named(name)).map(str::trim);
     JoinHints {
-        other_leg: other_leg.filter(|v| !v.is_empty() && v.len() <= VALUE_BYTES_MAX).map(str::to_owned).take(4).collect(),
-        session_id: message.named("Session-ID").find_map(session_id),
-        replaces: message.named("Replaces").find_map(|value| Some(value.split(';').next()?.trim().to_owned())),
+        other_leg: other_leg
+            .filter(|v| !v.is_empty() && v.len() <= VALUE_BYTES_MAX)
+            .map(str::to_owned)
+            .take(4)
+            .collect(),
+        session_id: message.headers(Name::SessionId).find_map(session_id),
+        replaces: message.headers(Name::Replaces).find_map(|value| Some(value.split(';').next()?.trim().to_owned())),
     }
 }
 
