@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
-use crate::http::{self, AppState};
+use crate::http::state::AppState;
 use crate::ingest::sip::{BindError, Listeners, Listening};
 use crate::ingest::site::Sites;
 use crate::metrics;
@@ -105,7 +105,12 @@ impl Daemon {
             tasks: tasks.clone(),
         };
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
-        serve(http, &http::router(AppState::new(registry, clock)), &tasks, &stop);
+        serve(
+            http,
+            &Router::new().with_state(AppState { registry, clock, settings: crate::http::state::Settings::default() }),
+            &tasks,
+            &stop,
+        );
         serve(ops, &ops::router(Ops { recorder: recorder.clone(), stop: stop.clone() }), &tasks, &stop);
         tasks.spawn(upkeep(recorder, stop));
         Ok(daemon)
@@ -160,12 +165,14 @@ fn limits(config: &Config) -> Limits {
 /// Makes what an empty database needs; the answer is the admin's token, which nobody could make otherwise.
 async fn first_token(registry: &Registry) -> Result<Option<Secret>, StartError> {
     let defaults = registry.ensure_defaults()?;
-    if !defaults.created {
+    registry.committed(defaults.seq).await?;
+    // Not "was it made just now": a start that was cut off here must not leave a database nobody can enter.
+    if !registry.tokens.is_empty() {
         return Ok(None);
     }
     let secret = Secret::generate().map_err(io::Error::other)?;
     let seq = registry.create_token(admin_token(registry, &defaults, &secret, "first start"))?.seq;
-    registry.committed(seq.max(defaults.seq)).await?;
+    registry.committed(seq).await?;
     Ok(Some(secret))
 }
 

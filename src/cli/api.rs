@@ -43,8 +43,13 @@ impl Api {
         json(self.send(self.request(Method::POST, path).json(body)).await?).await
     }
 
-    /// Puts something in its place.
-    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+    /// Puts something in its place; the path says it all.
+    pub async fn put(&self, path: &str) -> anyhow::Result<Value> {
+        json(self.send(self.request(Method::PUT, path)).await?).await
+    }
+
+    /// Puts `body` in its place.
+    pub async fn put_json(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         json(self.send(self.request(Method::PUT, path).json(body)).await?).await
     }
 

@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod demo;
+mod line;
 mod phone;
 mod ring;
 mod serve;
@@ -86,20 +87,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::load(arguments.config.as_deref())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    let result = runtime.block_on(dispatch(arguments.command.unwrap_or(Command::Serve), config));
+    let result = runtime.block_on(dispatch(arguments.command.unwrap_or(Command::Serve), config, arguments.config));
     // A name look-up or a stuck file system must not keep us from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
 }
 
-async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
+async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
     match command {
-        Command::Serve => serve::serve(config).await,
+        Command::Serve => serve::serve(config, file.as_deref()).await,
         Command::Check => {
             println!("the configuration is good");
             Ok(())
         }
-        Command::Migrate => serve::migrate(config).await,
+        Command::Migrate => serve::migrate(&config).await,
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,
         Command::Token(command) => access::token(&config, command).await,

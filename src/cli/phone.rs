@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use hookswitch::config::{Config, Mode};
 use hookswitch::sip::{Method, scan};
@@ -58,16 +58,15 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
 /// Links the device with this extension to the token's own user, who is thereby found by its calls.
 pub async fn link_to_me(api: &Api, extension: &str) -> anyhow::Result<String> {
     let me = api.get("/v1/me").await?;
-    let user = me["user"]["id"].as_str().context("this token speaks for no user; make one with --user")?;
+    let name = me["user"]["name"].as_str().context("this token speaks for no user, so nobody's screen would pop")?;
     let device = find_device(api, extension).await?;
-    api.put(&format!("/v1/users/{user}/devices/{device}"), &json!({})).await?;
-    let name = me["user"]["name"].as_str().unwrap_or(user);
+    api.put(&format!("/v1/me/devices/{device}")).await?;
     Ok(format!("it is linked to {name}: what rings it pops for them"))
 }
 
 /// The id of the device with exactly this extension.
 pub async fn find_device(api: &Api, extension: &str) -> anyhow::Result<String> {
-    let page = api.get(&format!("/v1/devices?text={extension}&limit=100")).await?;
+    let page = api.get(&format!("/v1/devices?q={extension}&limit=100")).await?;
     let devices = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ours = devices.iter().find(|device: &&Value| device["extension"].as_str() == Some(extension));
     let id = ours.and_then(|device| device["id"].as_str());

@@ -205,17 +205,11 @@ mod tests {
 
     #[test]
     fn a_patch_keeps_what_is_absent_and_clears_what_is_null() {
-        let thing = Thing {
-            name: "x".into(),
-            tags: vec![1],
-            inner: Inner { on: true, odd: 3 },
-            nick: Some("y".into()),
-        };
-        let patched = MergePatch(json!({"inner": {"on": false}, "nick": null, "tags": [2]})).applied_to(&thing).unwrap();
-        assert_eq!(
-            patched,
-            Thing { name: "x".into(), tags: vec![2], inner: Inner { on: false, odd: 3 }, nick: None }
-        );
+        let thing =
+            Thing { name: "x".into(), tags: vec![1], inner: Inner { on: true, odd: 3 }, nick: Some("y".into()) };
+        let patched =
+            MergePatch(json!({"inner": {"on": false}, "nick": null, "tags": [2]})).applied_to(&thing).unwrap();
+        assert_eq!(patched, Thing { name: "x".into(), tags: vec![2], inner: Inner { on: false, odd: 3 }, nick: None });
         for (patch, pointer) in [
             (json!({"inner": {"on": "no"}}), "/inner/on"),
             (json!({"other": 1}), "/other"),

@@ -24,9 +24,7 @@ use crate::store::Stored;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_users, create_user))
-        .routes(routes!(read_user, edit_user, delete_user))
+    OpenApiRouter::new().routes(routes!(list_users, create_user)).routes(routes!(read_user, edit_user, delete_user))
 }
 
 /// What can be set of a user.

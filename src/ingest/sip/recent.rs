@@ -41,7 +41,6 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.values.get(key).map(|(_, value)| value)
     }
 
-
     fn forget(&mut self, now: Tick) {
         while let Some((at, key)) = self.order.pop_front_if(|(at, _)| now - *at >= self.keep_ms) {
             self.remove_if_of(at, &key);
