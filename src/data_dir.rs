@@ -1,4 +1,4 @@
-//! The data folder: the SQLite file, the first admin token, and a lock so that two daemons never share them.
+//! The data folder: the `SQLite` file, the first admin token, and a lock so that two daemons never share them.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

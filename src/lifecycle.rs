@@ -138,9 +138,10 @@ impl Daemon {
         if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut");
         }
-        match self.registry.drain(DRAIN_WAIT).await {
-            Ok(()) => tracing::info!("stopped; everything is stored"),
-            Err(NotStored) => tracing::error!("stopped before the database had confirmed everything"),
+        if self.registry.drain(DRAIN_WAIT).await.is_ok() {
+            tracing::info!("stopped; everything is stored");
+        } else {
+            tracing::error!("stopped before the database had confirmed everything");
         }
     }
 }

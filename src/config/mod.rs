@@ -20,7 +20,7 @@ pub use read::Problem;
 /// Everything an operator can set. `Config::default()` is what runs with no file at all.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `data_dir`: folder of the SQLite file and the first admin token. Default: `$STATE_DIRECTORY` (systemd sets it),
+    /// `data_dir`: folder of the `SQLite` file and the first admin token. Default: `$STATE_DIRECTORY` (set by systemd),
     /// else `/var/lib/hookswitch` for root, else `$XDG_DATA_HOME/hookswitch`, else `~/.local/share/hookswitch`.
     pub data_dir: PathBuf,
     /// `[database]`

@@ -249,13 +249,11 @@ impl Front {
         match decided {
             Ok(Decision { status, response, seq }) => {
                 let (bytes, outcome) = (response.finish(), counts::status(status));
-                match seq.filter(|seq| !self.core.registry.is_stored(Seq(*seq))) {
-                    Some(seq) => Answer::Held(Held { seq, bytes, to, method: label, outcome }),
-                    None => {
-                        self.counts.add(label, outcome);
-                        Answer::Now { bytes, to }
-                    }
+                if let Some(seq) = seq.filter(|seq| !self.core.registry.is_stored(Seq(*seq))) {
+                    return Answer::Held(Held { seq, bytes, to, method: label, outcome });
                 }
+                self.counts.add(label, outcome);
+                Answer::Now { bytes, to }
             }
             Err(refusal) => {
                 self.refused(&refusal, label);

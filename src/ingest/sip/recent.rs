@@ -75,8 +75,6 @@ mod tests {
         recent.put("a", 1, Tick(0));
         recent.put("a", 2, Tick(300));
         assert_eq!(recent.peek(&"a", Tick(700)), Some(&2));
-        assert_eq!(recent.take(&"a", Tick(700)), Some(2));
-        assert_eq!(recent.take(&"a", Tick(700)), None);
     }
 
     #[test]

@@ -134,4 +134,4 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Datagrams read before replies are looked at again.
 const BATCH: usize = 512;
 /// Woken now and then with nothing to do.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
