@@ -104,11 +104,7 @@ async fn create_account(
 /// Read an account
 #[utoipa::path(get, path = "/v1/accounts/{id}", tag = "accounts", params(("id" = AccountId, Path)),
     responses((status = 200, description = "The account", body = Account, headers(("ETag" = String))), Reading))]
-async fn read_account(
-    State(state): State<AppState>,
-    admin: Admin,
-    Ids(id): Ids<AccountId>,
-) -> Result<Tagged<Account>> {
+async fn read_account(State(state): State<AppState>, admin: Admin, Ids(id): Ids<AccountId>) -> Result<Tagged<Account>> {
     admin.account(&state, Some(id))?;
     let stored = state.registry.accounts.get(id).ok_or_else(|| Problem::not_found("account"))?;
     Tagged::ok(&state, stored.value.clone(), stored.seq).await

@@ -203,20 +203,23 @@ fn valid(state: &AppState, token: &Token) -> Option<Principal> {
     let registry = &state.registry;
     let expired = token.expires_at.is_some_and(|at| at <= state.clock.now().unix);
     let known = registry.accounts.get(token.account).is_some()
-        && token.user.is_none_or(|user| registry.users.get(user).is_some_and(|user| user.value.account == token.account))
+        && token
+            .user
+            .is_none_or(|user| registry.users.get(user).is_some_and(|user| user.value.account == token.account))
         && token.pbx.is_none_or(|pbx| registry.pbxs.get(pbx).is_some());
     let Token { id, account, scope, user, pbx, .. } = *token;
     (known && !expired).then_some(Principal { token: id, account, scope, user, pbx })
 }
 
 fn unauthorized(detail: &str, sent: bool) -> Problem {
-    let challenge = if sent { r#"Bearer realm="hookswitch", error="invalid_token""# } else { r#"Bearer realm="hookswitch""# };
-    Problem::new(Kind::Unauthorized, detail)
-        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+    let challenge =
+        if sent { r#"Bearer realm="hookswitch", error="invalid_token""# } else { r#"Bearer realm="hookswitch""# };
+    Problem::new(Kind::Unauthorized, detail).with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
 fn wrong_scope(needed: &str) -> Problem {
-    let problem = Problem::new(Kind::Forbidden, format!("this route needs a token of scope {}", needed.replace(' ', " or ")));
+    let problem =
+        Problem::new(Kind::Forbidden, format!("this route needs a token of scope {}", needed.replace(' ', " or ")));
     let challenge = format!(r#"Bearer realm="hookswitch", error="insufficient_scope", scope="{needed}""#);
     match HeaderValue::try_from(challenge) {
         Ok(challenge) => problem.with_header(header::WWW_AUTHENTICATE, challenge),

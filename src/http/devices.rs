@@ -222,11 +222,7 @@ pub fn seen(state: &AppState, admin: Admin, id: DeviceId) -> Result<DeviceView> 
 ///
 /// # Errors
 /// 503 when that is not known in time.
-pub async fn page(
-    state: &AppState,
-    page: registry::Page<DeviceView>,
-    list: &str,
-) -> Result<Json<Page<DeviceAnswer>>> {
+pub async fn page(state: &AppState, page: registry::Page<DeviceView>, list: &str) -> Result<Json<Page<DeviceAnswer>>> {
     let shown: Vec<_> = page.items.iter().map(|view| DeviceAnswer::of(state, view)).collect();
     let newest = shown.iter().map(|(_, awaits)| *awaits).max().unwrap_or_default();
     state.stored(newest).await?;
@@ -250,7 +246,12 @@ impl DeviceAnswer {
         let awaits = links.iter().map(|link| link.seq).fold(*awaits, Seq::max);
         let users = links.iter().filter_map(|link| {
             let user = &state.registry.users.get(link.value.user)?.value;
-            Some(LinkedUser { id: user.id, name: user.name.clone(), email: user.email.clone(), since: link.value.began_at })
+            Some(LinkedUser {
+                id: user.id,
+                name: user.name.clone(),
+                email: user.email.clone(),
+                since: link.value.began_at,
+            })
         });
         let answer = Self {
             id: device.id,

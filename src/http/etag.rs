@@ -86,7 +86,11 @@ mod tests {
         assert_eq!(read(&["*"]).await.unwrap(), IfMatch::Any);
         assert_eq!(read(&["\"7\""]).await.unwrap(), IfMatch::OneOf(vec![Seq(7)]));
         assert_eq!(read(&["\"7\", \"x\"", "\"9\""]).await.unwrap(), IfMatch::OneOf(vec![Seq(7), Seq(9)]));
-        assert_eq!(read(&["W/\"7\""]).await.unwrap(), IfMatch::OneOf(vec![]), "weak tags never match (RFC 9110 §13.1.1)");
+        assert_eq!(
+            read(&["W/\"7\""]).await.unwrap(),
+            IfMatch::OneOf(vec![]),
+            "weak tags never match (RFC 9110 §13.1.1)"
+        );
         for bad in ["7", "\"7", "W/7", "\u{e9}"] {
             assert!(read(&[bad]).await.is_err(), "{bad}");
         }

@@ -24,9 +24,7 @@ use crate::store::Stored;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_pbxs, create_pbx))
-        .routes(routes!(read_pbx, edit_pbx, delete_pbx))
+    OpenApiRouter::new().routes(routes!(list_pbxs, create_pbx)).routes(routes!(read_pbx, edit_pbx, delete_pbx))
 }
 
 /// What can be set of a PBX.

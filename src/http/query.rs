@@ -104,9 +104,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Ids<T> 
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let Path(ids) = Path::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::new(Kind::NotFound, "there is no such thing: the path has something that is no id"))?;
+        let Path(ids) = Path::from_request_parts(parts, state).await.map_err(|_| {
+            Problem::new(Kind::NotFound, "there is no such thing: the path has something that is no id")
+        })?;
         Ok(Self(ids))
     }
 }

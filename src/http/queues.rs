@@ -124,11 +124,7 @@ async fn create_queue(
 /// Read a queue
 #[utoipa::path(get, path = "/v1/queues/{id}", tag = "queues", params(("id" = QueueId, Path)),
     responses((status = 200, description = "The queue", body = Queue, headers(("ETag" = String))), Reading))]
-async fn read_queue(
-    State(state): State<AppState>,
-    caller: AdminOrPbx,
-    Ids(id): Ids<QueueId>,
-) -> Result<Tagged<Queue>> {
+async fn read_queue(State(state): State<AppState>, caller: AdminOrPbx, Ids(id): Ids<QueueId>) -> Result<Tagged<Queue>> {
     let stored = seen(&state, caller, id)?;
     Tagged::ok(&state, stored.value.clone(), stored.seq).await
 }

@@ -22,9 +22,7 @@ use crate::store::Stored;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_sites, create_site))
-        .routes(routes!(read_site, edit_site, delete_site))
+    OpenApiRouter::new().routes(routes!(list_sites, create_site)).routes(routes!(read_site, edit_site, delete_site))
 }
 
 /// What can be set of a site.
@@ -74,11 +72,7 @@ async fn list_sites(
 #[utoipa::path(post, path = "/v1/sites", tag = "sites", request_body = SiteEdit,
     responses((status = 201, description = "The new site", body = Site,
         headers(("ETag" = String), ("Location" = String))), Creating))]
-async fn create_site(
-    State(state): State<AppState>,
-    admin: Admin,
-    Body(edit): Body<SiteEdit>,
-) -> Result<Tagged<Site>> {
+async fn create_site(State(state): State<AppState>, admin: Admin, Body(edit): Body<SiteEdit>) -> Result<Tagged<Site>> {
     let account = admin.account(&state, edit.account)?;
     let site = Site {
         id: SiteId(state.clock.uuid()),

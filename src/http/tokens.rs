@@ -156,11 +156,7 @@ async fn create_token(
 #[utoipa::path(get, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = TokenId, Path)),
     responses((status = 200, description = "The token without its secret", body = TokenAnswer,
         headers(("ETag" = String))), Reading))]
-async fn read_token(
-    State(state): State<AppState>,
-    admin: Admin,
-    Ids(id): Ids<TokenId>,
-) -> Result<Tagged<TokenAnswer>> {
+async fn read_token(State(state): State<AppState>, admin: Admin, Ids(id): Ids<TokenId>) -> Result<Tagged<TokenAnswer>> {
     let stored = state.registry.tokens.get(id).filter(|token| admin.0.reaches(&state, token.value.account));
     let stored = stored.ok_or_else(|| Problem::not_found("token"))?;
     Tagged::ok(&state, TokenAnswer::of(&stored.value), stored.seq).await
