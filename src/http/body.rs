@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(pointer_of(r#"{"name": "x", "inner": {"on": "yes"}}"#).unwrap(), "/inner/on");
         assert_eq!(pointer_of(r#"{"name": "x", "inner": {"a/b~c": true}}"#).unwrap(), "/inner/a~1b~0c");
         assert_eq!(pointer_of(r#"{"name": "x", "unknown": 1}"#).unwrap(), "/unknown");
-        assert_eq!(pointer_of(r#"{"name": "x", "name": "y"}"#).unwrap(), "/name");
+        assert_eq!(pointer_of(r#"{"name": "x", "name": "y"}"#).unwrap(), "", "the detail names it");
         assert_eq!(pointer_of("{}").unwrap(), "");
         assert_eq!(pointer_of("").unwrap(), "");
         assert_eq!(pointer_of("[1]").unwrap(), "/0");

@@ -137,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_begins_with_a_snapshot_and_goes_on_with_events() {
         let streams = Streams::default();
-        let mut stream = open(&streams, Duration::from_secs(60), true);
+        let mut stream = open(&streams, Duration::from_mins(1), true);
         assert_eq!(text(&mut stream).await, "retry: 2000\n\n");
         let snapshot = text(&mut stream).await;
         assert!(snapshot.ends_with("-0\nevent: snapshot\ndata: {\"offers\":[]}\n\n"), "{snapshot}");
@@ -165,7 +165,7 @@ mod tests {
         let user = crate::model::UserId(Uuid::from_u128(2));
         let subscription = streams.subscribe(StreamKey::User(user), None).unwrap();
         let clock = Clock::manual(UnixMillis(0));
-        let response = respond(subscription, clock, Duration::from_secs(60), || true, || json!({}));
+        let response = respond(subscription, clock, Duration::from_mins(1), || true, || json!({}));
         assert_eq!(streams.sessions(user), 1);
         drop(response);
         assert_eq!(streams.sessions(user), 0);

@@ -124,9 +124,8 @@ async fn create_user(
     let first = state.registry.users.page(account, None, 1, |_| true).items.is_empty();
     let (enabled, notice) = match edit.enabled {
         Some(true) => (true, ENABLED),
-        Some(false) => (false, DISABLED),
         None if first => (true, FIRST),
-        None => (false, DISABLED),
+        Some(false) | None => (false, DISABLED),
     };
     let user = User {
         id: UserId(state.clock.uuid()),

@@ -172,6 +172,12 @@ impl Registry {
         self.journal.committed_watch()
     }
 
+    /// Number of the latest change, whoever made it: what an answer waits for that shows the absence of something.
+    #[must_use]
+    pub fn latest(&self) -> Seq {
+        self.journal.latest()
+    }
+
     /// Whether the change `seq` is stored. Never waits.
     #[must_use]
     pub fn is_stored(&self, seq: Seq) -> bool {

@@ -70,6 +70,12 @@ impl Journal {
         self.queued(dropped);
     }
 
+    /// Number of the latest change, whoever made it.
+    #[must_use]
+    pub fn latest(&self) -> Seq {
+        self.pending().latest()
+    }
+
     /// Waits until the change `seq` is committed, at most `wait`.
     ///
     /// # Errors

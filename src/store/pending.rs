@@ -118,6 +118,11 @@ impl Pending {
         Seq(self.last)
     }
 
+    /// Number of the latest change.
+    pub(super) fn latest(&self) -> Seq {
+        Seq(self.last)
+    }
+
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.dirty.is_empty() && self.history.is_empty()
