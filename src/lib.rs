@@ -7,7 +7,6 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod metrics;
 pub mod model;
-pub mod ops;
 pub mod registry;
 pub mod sip;
 pub mod store;

@@ -15,12 +15,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
-use crate::http::state::AppState;
+use crate::http::{self, AppState, Settings};
 use crate::ingest::sip::{BindError, Listeners, Listening};
 use crate::ingest::site::Sites;
 use crate::metrics;
 use crate::model::{Scope, Token, TokenId};
-use crate::ops::{self, Ops};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
 use crate::store::{NotStored, Store, StoreError};
 
@@ -105,13 +104,9 @@ impl Daemon {
             tasks: tasks.clone(),
         };
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
-        serve(
-            http,
-            &Router::new().with_state(AppState { registry, clock, settings: crate::http::state::Settings::default() }),
-            &tasks,
-            &stop,
-        );
-        serve(ops, &ops::router(Ops { recorder: recorder.clone(), stop: stop.clone() }), &tasks, &stop);
+        let state = AppState { registry: registry.clone(), clock, settings: Settings::default() };
+        serve(http, &http::router(state), &tasks, &stop);
+        serve(ops, &http::ops_router(recorder.clone(), registry), &tasks, &stop);
         tasks.spawn(upkeep(recorder, stop));
         Ok(daemon)
     }

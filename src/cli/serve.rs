@@ -57,7 +57,7 @@ pub fn list_listeners(daemon: &Daemon) {
         println!("  HTTP API       http://{address}");
     }
     for address in &daemon.ops {
-        println!("  operations     http://{address}/metrics and /health");
+        println!("  operations     http://{address}/metrics, /livez, /readyz");
     }
 }
 

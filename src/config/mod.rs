@@ -10,8 +10,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::model::Network;
-
 use read::{Origin, Section, Spot, Tree, Value};
 
 pub use listener::{Bind, Listener, Mode, Protocol};
@@ -55,10 +53,6 @@ pub struct Database {
 pub struct Http {
     /// `listen`: addresses. Default `["127.0.0.1:8080"]`.
     pub listen: Vec<SocketAddr>,
-    /// `allowed_origins`: web origins that may call the API from a browser (CORS). Default none.
-    pub allowed_origins: Vec<String>,
-    /// `trusted_proxies`: networks whose `Forwarded`/`X-Forwarded-For` is believed. Default none.
-    pub trusted_proxies: Vec<Network>,
 }
 
 /// `[ops]`: metrics and health, apart from the API so that they need no credentials and are not exposed with it.
@@ -250,15 +244,9 @@ impl fmt::Debug for Database {
 
 impl Http {
     fn read(mut section: Section<'_>) -> Self {
-        let http = Self {
-            listen: section.list("listen", parse_address).unwrap_or_else(|| vec![loopback(8080)]),
-            allowed_origins: section.list("allowed_origins", parse_origin).unwrap_or_default(),
-            trusted_proxies: section
-                .list("trusted_proxies", |text| text.parse::<Network>().map_err(|error| error.to_string()))
-                .unwrap_or_default(),
-        };
-        section.finish(&["listen", "allowed_origins", "trusted_proxies"]);
-        http
+        let listen = section.list("listen", parse_address).unwrap_or_else(|| vec![loopback(8080)]);
+        section.finish(&["listen"]);
+        Self { listen }
     }
 }
 
@@ -412,14 +400,6 @@ fn number(section: &mut Section<'_>, name: &str, default: u32, min: u32, max: u3
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is no address and port; write 127.0.0.1:8080 or [::1]:8080"))
-}
-
-fn parse_origin(text: &str) -> Result<String, String> {
-    let authority = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    match authority {
-        Some(authority) if !authority.is_empty() && !authority.contains('/') => Ok(text.to_owned()),
-        _ => Err(format!("{text:?} is no origin; write https://crm.example without a path")),
-    }
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -35,7 +35,7 @@ fn every_mistake_is_reported_with_its_line_and_key() {
     for expected in [
         "line 1: data_dir: must be a string, not a number",
         "line 3: http.listen: \"nowhere\" is no address and port",
-        "line 4: http.port: no such key; there are listen, allowed_origins, trusted_proxies",
+        "line 4: http.port: no such key; there are listen",
         "listeners.office.mode: is needed",
         "line 7: listeners.office.bind: \"udp:1.2.3.4\" is no address",
         "line 8: listeners.office.bind: tls is not spoken yet",
