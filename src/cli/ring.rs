@@ -52,7 +52,7 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     });
     let header = header.transpose()?;
     let capture = Line::open("mirror", "pbx.local", None).await?;
-    let call = Call::new(&arguments, capture.address(), header)?;
+    let call = Call::new(&arguments, capture.address(), header.as_ref())?;
     let show = async |bytes: &[u8], from_pbx: bool| {
         let (pbx, phone) = (call.pbx.local, call.phone.local);
         let (source, destination) = if from_pbx { (pbx, phone) } else { (phone, pbx) };
@@ -105,7 +105,7 @@ struct Call {
 }
 
 impl Call {
-    fn new(arguments: &Arguments, local: SocketAddr, header: Option<(String, String)>) -> anyhow::Result<Self> {
+    fn new(arguments: &Arguments, local: SocketAddr, header: Option<&(String, String)>) -> anyhow::Result<Self> {
         let at = |user: &str, display: Option<&String>| Phone {
             user: user.to_owned(),
             domain: "pbx.local".to_owned(),
@@ -117,7 +117,7 @@ impl Call {
         let pbx = at(&arguments.from, arguments.name.as_ref());
         let phone = at(&arguments.extension, None);
         let target = phone.address_of_record();
-        let header = header.as_ref().map(|(name, value)| (name.as_str(), value.as_str()));
+        let header = header.map(|(name, value)| (name.as_str(), value.as_str()));
         let about = Invite { target: &target, to: &target, sdp: None, headers: header.as_slice() };
         let invite = pbx.invite(&OwnIds::new()?.borrowed(), &about);
         Ok(Self { pbx, phone, tag: random()?, invite })

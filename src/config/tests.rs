@@ -151,3 +151,25 @@ fn the_level_takes_directives_and_refuses_nonsense() {
     );
     assert!(mistakes("[log]\nlevel = \"loud!=x\"").contains("line 2: log.level"));
 }
+
+#[test]
+fn the_sample_configuration_is_good_and_says_the_defaults() {
+    let sample = parse(include_str!("../../systemd/hookswitch.toml")).unwrap();
+    let default = parse("").unwrap();
+    assert_eq!(sample.listeners, default.listeners);
+    assert_eq!(sample.registrar, default.registrar);
+    assert_eq!(sample.limits, default.limits);
+    assert_eq!(sample.retention, default.retention);
+    assert_eq!((sample.http, sample.ops, sample.log), (default.http, default.ops, default.log));
+}
+
+#[test]
+fn every_commented_out_example_in_the_sample_is_good_too() {
+    let text = include_str!("../../systemd/hookswitch.toml");
+    let uncommented = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => key,
+        _ => line,
+    });
+    let config = parse(&uncommented.collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(config.listeners.len(), 4);
+}

@@ -23,7 +23,7 @@ pub struct Daemon {
     pub ops: String,
     /// Its data folder.
     pub folder: PathBuf,
-    _own: Option<tempfile::TempDir>,
+    own: Option<tempfile::TempDir>,
 }
 
 /// A registrar, a replica and a mirror, on UDP and TCP of both families where it matters.
@@ -41,7 +41,7 @@ impl Daemon {
     pub fn start(configuration: &str) -> Self {
         let own = tempfile::tempdir().unwrap();
         let mut daemon = Self::start_in(own.path(), configuration);
-        daemon._own = Some(own);
+        daemon.own = Some(own);
         daemon
     }
 
@@ -75,14 +75,15 @@ impl Daemon {
         std::thread::spawn(move || lines.for_each(drop));
         let mut log = child.stderr.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, sip, http, ops, folder: folder.to_path_buf(), _own: None }
+        Self { child, sip, http, ops, folder: folder.to_path_buf(), own: None }
     }
 
     /// Where the first listener of this name listens with this protocol and family.
     pub fn address(&self, listener: &str, protocol: &str, v6: bool) -> SocketAddr {
-        let found = self.sip.iter().find(|(name, speaks, address)| {
-            name == listener && speaks == protocol && address.is_ipv6() == v6
-        });
+        let found = self
+            .sip
+            .iter()
+            .find(|(name, speaks, address)| name == listener && speaks == protocol && address.is_ipv6() == v6);
         found.unwrap_or_else(|| panic!("no {listener} on {protocol}: {:?}", self.sip)).2
     }
 
@@ -147,7 +148,8 @@ impl Drop for Daemon {
 /// The binary, its configuration written into `folder`.
 pub fn command(folder: &Path, configuration: &str) -> Command {
     let file = folder.join("hookswitch.toml");
-    let head = format!("data_dir = {folder:?}\nhttp.listen = \"127.0.0.1:0\"\nops.listen = \"127.0.0.1:0\"\n");
+    let head =
+        format!("data_dir = \"{}\"\nhttp.listen = \"127.0.0.1:0\"\nops.listen = \"127.0.0.1:0\"\n", folder.display());
     std::fs::write(&file, head + configuration).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOOKSWITCH_")) {

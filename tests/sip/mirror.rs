@@ -16,7 +16,8 @@ fn registration(status: &str) -> (String, String) {
          Contact: <sip:101@10.0.0.5>\r\nExpires: 600\r\nUser-Agent: Desk 3000\r\n\
          Authorization: Digest username=\"101\", response=\"dontkeep\"\r\nContent-Length: 0\r\n\r\n"
     );
-    let response = format!("SIP/2.0 {status}\r\n{headers}Contact: <sip:101@10.0.0.5>;expires=300\r\nContent-Length: 0\r\n\r\n");
+    let response =
+        format!("SIP/2.0 {status}\r\n{headers}Contact: <sip:101@10.0.0.5>;expires=300\r\nContent-Length: 0\r\n\r\n");
     (request, response)
 }
 
@@ -36,7 +37,10 @@ async fn nothing_is_ever_answered_over_udp_or_tcp() {
         copier.tell(mirror, garbage).await;
     }
     assert_eq!(copier.hear_for(Duration::from_millis(500)).await, None);
-    assert!(daemon.metric("hookswitch_sip_messages_total{listener=\"mirror\",method=\"none\",outcome=\"malformed\"}").await >= 1.0);
+    assert!(
+        daemon.metric("hookswitch_sip_messages_total{listener=\"mirror\",method=\"none\",outcome=\"malformed\"}").await
+            >= 1.0
+    );
 
     let mut stream = tokio::net::TcpStream::connect(daemon.address("mirror", "tcp", false)).await.unwrap();
     stream.write_all(format!("\r\n\r\n{everything}INVITE sip:a SIP/2.0\r\n\r\n").as_bytes()).await.unwrap();
@@ -62,7 +66,8 @@ async fn a_binding_comes_from_the_2xx_only_with_what_its_request_said() {
     assert_eq!(device["state"], "connected");
     assert_eq!(device["address"], "203.0.113.9:4711");
     assert_eq!(device["user_agent"], "Desk 3000");
-    let (_, bindings) = daemon.call("GET", &format!("/v1/devices/{}/bindings", device["id"].as_str().unwrap()), None).await;
+    let (_, bindings) =
+        daemon.call("GET", &format!("/v1/devices/{}/bindings", device["id"].as_str().unwrap()), None).await;
     assert!(!bindings.to_string().contains("dontkeep"), "{bindings}");
 }
 
@@ -84,7 +89,9 @@ async fn exact_duplicates_are_dropped_and_counted() {
 async fn settled(daemon: &Daemon, what: &str, outcome: &str) {
     for _ in 0..100 {
         for method in ["REGISTER", "INVITE"] {
-            let line = format!("hookswitch_sip_messages_total{{listener=\"mirror\",method=\"{method}\",outcome=\"{outcome}\"}}");
+            let line = format!(
+                "hookswitch_sip_messages_total{{listener=\"mirror\",method=\"{method}\",outcome=\"{outcome}\"}}"
+            );
             if daemon.metric(&line).await > 0.0 {
                 return;
             }

@@ -30,7 +30,8 @@ async fn a_retransmission_and_a_query_are_answered_from_what_there_is() {
     let register = phone.register("101", 1, 600);
     let first = phone.ask(registrar, &register).await;
     let again = phone.ask(registrar, &register).await;
-    let without_date = |text: &str| text.lines().filter(|line| !line.starts_with("Date")).collect::<Vec<_>>().join("\n");
+    let without_date =
+        |text: &str| text.lines().filter(|line| !line.starts_with("Date")).collect::<Vec<_>>().join("\n");
     assert_eq!(without_date(&first), without_date(&again), "the To tag and the contacts are the same");
     let query = phone.ask(registrar, &phone.request("REGISTER", "101", 2, "")).await;
     assert!(query.contains("<sip:101@"), "{query}");

@@ -53,7 +53,9 @@ async fn messages_are_framed_however_the_stream_is_cut_on_both_families() {
                     tokio::task::yield_now().await;
                 }
             }
-            let answers = read(&mut stream, |text| text.matches("SIP/2.0 200 OK").count() == 2 && text.ends_with("\r\n\r\n")).await;
+            let answers =
+                read(&mut stream, |text| text.matches("SIP/2.0 200 OK").count() == 2 && text.ends_with("\r\n\r\n"))
+                    .await;
             assert!(answers.starts_with("\r\n"), "the ping's pong comes first: {answers}");
             assert_eq!(answers.matches("SIP/2.0 200 OK").count(), 2, "{answers}");
             assert!(answers.contains("<sip:102@"), "{answers}");
@@ -91,7 +93,8 @@ async fn garbage_closes_its_own_stream_and_no_other() {
 #[tokio::test]
 async fn connections_are_bounded_by_source_and_in_all() {
     let limits = |key: &str| format!("[limits]\n{key} = 2\n{ALL_MODES}");
-    for (key, reason) in [("connections_per_source_max", "connections_per_source"), ("connections_max", "connections")] {
+    for (key, reason) in [("connections_per_source_max", "connections_per_source"), ("connections_max", "connections")]
+    {
         let daemon = Daemon::start(&limits(key));
         let address = daemon.address("registrar", "tcp", false);
         let mut kept = Vec::new();

@@ -56,7 +56,7 @@ impl Exchange {
     }
 
     async fn answered(&self, phone: &Line) -> anyhow::Result<()> {
-        let mut outer = self.from_trunk("+14155550100").await?;
+        let mut outer = self.inbound("+14155550100").await?;
         let mut inner = self.to_phone(phone, "+14155550100", &outer, None).await?;
         self.ring(&inner).await?;
         self.ring(&outer).await?;
@@ -71,7 +71,7 @@ impl Exchange {
     }
 
     async fn missed(&self, phone: &Line) -> anyhow::Result<()> {
-        let outer = self.from_trunk("+14155550101").await?;
+        let outer = self.inbound("+14155550101").await?;
         let inner = self.to_phone(phone, "+14155550101", &outer, None).await?;
         self.ring(&inner).await?;
         self.ring(&outer).await?;
@@ -99,7 +99,7 @@ impl Exchange {
     }
 
     async fn queue(&self, loser: &Line, winner: &Line) -> anyhow::Result<()> {
-        let mut outer = self.from_trunk("+14155550102").await?;
+        let mut outer = self.inbound("+14155550102").await?;
         // The queue picks up with music; that is no answer.
         self.answer(&mut outer).await?;
         let lost = self.to_phone(loser, "+14155550102", &outer, Some(QUEUE)).await?;
@@ -116,7 +116,7 @@ impl Exchange {
         Ok(())
     }
 
-    async fn from_trunk(&self, number: &str) -> anyhow::Result<Leg<'_>> {
+    async fn inbound(&self, number: &str) -> anyhow::Result<Leg<'_>> {
         let speaker = Phone { user: number.to_owned(), ..self.trunk.phone.clone() };
         self.place(&self.trunk, &self.pbx, speaker, &format!("sip:{OFFICE_NUMBER}@pbx.local"), &[]).await
     }

@@ -17,7 +17,9 @@ pub async fn admin(api: &Api) -> anyhow::Result<()> {
             Some(("call", _)) => call(value),
             _ => None,
         };
-        text.into_iter().for_each(|text| println!("   {text}"));
+        if let Some(text) = text {
+            println!("   {text}");
+        }
     }));
     Ok(())
 }

@@ -56,6 +56,11 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
         |known| decide(known, &wanted, &core.policy, request.now),
         |bindings| ok.contacts(bindings, request.now),
     )?;
+    let response = match wanted.path.as_deref().filter(|_| wanted.supports_path) {
+        // RFC 3327 §5.3: who says that it knows Path is shown the one that was stored.
+        Some(path) => response.header("Path", path),
+        None => response,
+    };
     Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
 }
 
