@@ -1,6 +1,9 @@
-//! The SIP core through its public surface: samples, a second parser's opinion, and properties.
+//! SIP listeners through the real binary's sockets.
 
-mod hostile_input;
-mod registrar_rules;
-mod samples;
-mod second_opinion;
+#[path = "../daemon/mod.rs"]
+mod daemon;
+mod mirror;
+mod registrar;
+mod replica;
+mod start;
+mod stream;

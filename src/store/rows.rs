@@ -1,0 +1,36 @@
+//! What the journal writes: one row of one table.
+
+use std::sync::Arc;
+
+use super::{Seq, Stored};
+use crate::model::{Account, Device, DeviceId, Link, Pbx, Queue, Site, Token, User};
+
+/// A record on its way to its row.
+#[derive(Clone, Debug)]
+pub enum Row {
+    /// A tenant.
+    Account(Arc<Stored<Account>>),
+    /// A site.
+    Site(Arc<Stored<Site>>),
+    /// A PBX.
+    Pbx(Arc<Stored<Pbx>>),
+    /// A person.
+    User(Arc<Stored<User>>),
+    /// A queue with its members.
+    Queue(Arc<Stored<Queue>>),
+    /// An API token.
+    Token(Arc<Stored<Token>>),
+    /// A device, without its bindings.
+    Device(Box<Stored<Device>>),
+    /// A link.
+    Link(Arc<Stored<Link>>),
+    /// All bindings of one device.
+    Bindings {
+        /// The device.
+        device: DeviceId,
+        /// The bindings, as [`contacts`](super::contacts) writes them.
+        contacts: String,
+        /// Their last change.
+        seq: Seq,
+    },
+}
