@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::auth::Admin;
 use super::devices;
-use super::problem::{Problem, Result};
+use super::problem::Result;
 use super::query::{Cursor, Ids, Limit, Moment, Page, Params};
 use super::responses::{Listing, Reading};
 use super::state::AppState;
