@@ -111,6 +111,8 @@ pub struct Leg {
     /// Its key within the site.
     #[schema(value_type = String)]
     pub key: LegKey,
+    /// What ties legs of one call together (SIP: the Call-ID).
+    pub call_key: String,
     /// The PBX whose feed showed it.
     pub pbx: PbxId,
     /// Which way it goes, seen from the PBX.

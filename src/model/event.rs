@@ -53,6 +53,8 @@ pub enum LegEvent {
     Rang,
     /// It was answered (200, or an ACK that proves one).
     Answered,
+    /// Its caller's side gave up (CANCEL); it ends unless a 200 has crossed that CANCEL.
+    Cancelling,
     /// It was sent elsewhere (REFER accepted) and will end soon.
     Referred,
     /// It is over.
@@ -60,12 +62,14 @@ pub enum LegEvent {
 }
 
 /// The facts of an initial INVITE, before anyone asked whose it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegStart {
     /// Legs with the same key are one call (SIP: the Call-ID).
     pub call_key: Arc<str>,
     /// Which way it crossed the PBX's edge, when that can be told.
     pub hop: Hop,
+    /// Another hop of the same INVITE was seen nearer to the caller, so a proxy sent this one on.
+    pub downstream: bool,
     /// The Request-URI.
     pub target: ContactKey,
     /// To: user and host.
@@ -87,13 +91,14 @@ pub struct LegStart {
 }
 
 /// Which way an INVITE crossed the PBX's edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hop {
     /// A phone or trunk sent it to the PBX.
     ToPbx,
     /// The PBX sent it to a phone or trunk.
     FromPbx,
     /// The feed does not say.
+    #[default]
     Unknown,
 }
 
@@ -126,8 +131,8 @@ pub struct JoinHints {
     pub other_leg: Vec<String>,
     /// RFC 7989 Session-ID pair (local, remote), lower case, without parameters.
     pub session_id: Option<(String, String)>,
-    /// RFC 3891 Replaces: the leg it takes over.
-    pub replaces: Option<LegKey>,
+    /// RFC 3891 Replaces: the call key of the dialog it takes over.
+    pub replaces: Option<String>,
 }
 
 /// How a leg ended.

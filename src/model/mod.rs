@@ -9,6 +9,7 @@ mod call;
 mod device;
 mod event;
 mod id;
+mod network;
 mod offer;
 mod pbx;
 mod queue;
@@ -22,6 +23,7 @@ pub use call::{Call, CallState, CallUser, Direction, Leg, LegRole, LegState, Out
 pub use device::{Binding, BindingSource, Device, DeviceState, Transition, TransitionKind, Transport};
 pub use event::{Caller, ContactKey, FeedKind, Hop, JoinHints, LegEnd, LegEvent, LegKey, LegStart, PbxEvent};
 pub use id::{AccountId, CallId, DeviceId, LinkId, OfferId, PbxId, QueueId, SiteId, TokenId, UserId};
+pub use network::{Network, NetworkError};
 pub use offer::{Offer, OfferState, Reason, RescindReason, TrailEntry};
 pub use pbx::{Pbx, QueueRule, Site};
 pub use queue::{Member, Queue};

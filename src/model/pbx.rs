@@ -1,8 +1,10 @@
 //! Phone systems and the sites that join them.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, PbxId, QueueId, SiteId, UnixMillis};
+use super::{AccountId, Network, PbxId, QueueId, SiteId, UnixMillis};
 
 /// The PBXs a call may cross; calls are joined within one and never across two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -76,4 +78,12 @@ pub enum QueueRule {
         /// The queue it means.
         queue: QueueId,
     },
+}
+
+impl Pbx {
+    /// Whether `address` is in one of its networks. An entry that is no network matches nothing.
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|text| text.parse::<Network>().is_ok_and(|network| network.contains(address)))
+    }
 }

@@ -1,1 +1,30 @@
-//! SIP without sockets: bytes in, decisions out.
+//! SIP without sockets: bytes in, decisions out. Nothing here reads a clock, blocks or panics on any input.
+//!
+//! [`scan::scan`] finds the headers of a message in place; the typed values ([`NameAddr`], [`Contact`], [`Via`],
+//! [`CSeq`], [`Uri`]) are read from it on demand and borrow from the same bytes.
+
+pub mod address;
+pub mod check;
+pub mod cseq;
+pub mod dialog;
+pub mod fault;
+pub mod frame;
+pub mod name;
+pub mod refusal;
+pub mod reply;
+pub mod scan;
+pub mod syntax;
+pub mod uri;
+pub mod via;
+
+pub use address::{Contact, NameAddr};
+pub use check::check;
+pub use cseq::{CSeq, Method};
+pub use fault::{HeaderError, HeaderFault, ScanError};
+pub use frame::{Frame, FrameError, Framer};
+pub use name::Name;
+pub use refusal::Refusal;
+pub use reply::{Reply, Response, Salt, Unanswerable};
+pub use scan::{Message, scan};
+pub use uri::{Scheme, Uri, UriError};
+pub use via::Via;

@@ -1,5 +1,236 @@
 //! Calls and offers of one site: `apply(now, input, view) → effects`, pure.
+//!
+//! A feed's [`PbxEvent`]s come in; calls are joined from legs, directions and outcomes worked out, offers made, moved
+//! and closed, and every decision noted in the call's trail. Nothing here reads a clock or waits: the same events
+//! replayed give the same effects.
 
+mod call;
+mod effect;
+mod identity;
+mod join;
+mod number;
+mod offers;
+mod party;
+mod preview;
+mod queue;
+mod route;
+#[cfg(test)]
+mod tests;
 mod view;
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+pub use effect::Effect;
+pub use number::{CompiledPlan, Number, NumberClass};
+pub use preview::{PreviewQuestion, PreviewRow, preview};
+pub use route::{Question, Trigger, route};
 pub use view::{DeviceFacts, UserFacts, View};
+
+use self::call::LiveCall;
+use self::effect::Context;
+use self::join::JoinIndex;
+use crate::model::{
+    Account, AccountId, Call, CallId, DeviceId, LegEvent, LegKey, LegStart, Now, PbxEvent, SiteId, Tick, UserId,
+};
+
+/// What the switchboard is told.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// A feed saw something on a leg.
+    Event(&'a PbxEvent),
+    /// A user was edited, enabled, disabled, linked or unlinked.
+    UserChanged(UserId),
+    /// A device was edited, enabled, disabled, linked or unlinked.
+    DeviceChanged(DeviceId),
+    /// Time passed: something may be due (see [`Switchboard::next_deadline`]).
+    Time,
+}
+
+/// All live calls of one site.
+pub struct Switchboard {
+    site: SiteId,
+    calls: HashMap<CallId, LiveCall>,
+    by_leg: HashMap<LegKey, CallId>,
+    joins: JoinIndex,
+    /// Each live call's own deadline, for calls whose end nobody saw.
+    deadlines: BTreeSet<(Tick, CallId)>,
+    plans: HashMap<AccountId, CompiledPlan>,
+}
+
+impl Switchboard {
+    /// An idle switchboard for `site`.
+    #[must_use]
+    pub fn new(site: SiteId) -> Self {
+        Self {
+            site,
+            calls: HashMap::new(),
+            by_leg: HashMap::new(),
+            joins: JoinIndex::default(),
+            deadlines: BTreeSet::new(),
+            plans: HashMap::new(),
+        }
+    }
+
+    /// Takes a call over that was live when the process stopped. Its offers keep their ids and are not made again.
+    pub fn restore(&mut self, now: Now, call: Call, trail_length: u32) {
+        let live = LiveCall::restored(now, call, trail_length);
+        for leg in &live.call.legs {
+            self.by_leg.insert(leg.key.clone(), live.call.id);
+            self.joins.add_call_key(&leg.call_key, live.call.id);
+        }
+        self.deadlines.insert((live.deadline, live.call.id));
+        self.calls.insert(live.call.id, live);
+    }
+
+    /// Applies one input and says what follows from it, in order.
+    pub fn apply(&mut self, now: Now, input: &Input<'_>, view: &dyn View) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Event(event) => self.on_event(now, event, view, &mut effects),
+            Input::UserChanged(user) => {
+                let ids = self.calls_with(|call| call.has_open_offer_of(*user));
+                self.on_each(now, view, &ids, "user changed", &mut effects, |call, context| {
+                    offers::recheck_user(call, context, *user);
+                });
+            }
+            Input::DeviceChanged(device) => {
+                let ids = self.calls_with(|call| call.call.legs.iter().any(|leg| leg.device == Some(*device)));
+                self.on_each(now, view, &ids, "device changed", &mut effects, |call, context| {
+                    offers::recheck_device(call, context, *device);
+                });
+            }
+            Input::Time => self.on_time(now, view, &mut effects),
+        }
+        effects
+    }
+
+    /// When [`Input::Time`] has something to do, at the earliest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Live calls, in no order.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().map(|live| &live.call)
+    }
+
+    fn on_event(&mut self, now: Now, event: &PbxEvent, view: &dyn View, effects: &mut Vec<Effect>) {
+        if let LegEvent::Started(start) = &event.event {
+            if !self.by_leg.contains_key(&event.leg) {
+                self.on_started(now, event, start, view, effects);
+            }
+            return;
+        }
+        let Some(&id) = self.by_leg.get(&event.leg) else { return };
+        let evidence = event.evidence.as_str();
+        self.on_each(now, view, &[id], evidence, effects, |call, context| match &event.event {
+            LegEvent::Started(_) => {}
+            LegEvent::Rang => call.on_rang(context, &event.leg),
+            LegEvent::Answered => call.on_answered(context, &event.leg),
+            LegEvent::Cancelling => call.on_cancelling(&event.leg),
+            LegEvent::Referred => call.on_referred(&event.leg),
+            LegEvent::Ended(end) => call.on_ended(context, &event.leg, *end),
+        });
+    }
+
+    fn on_started(&mut self, now: Now, event: &PbxEvent, start: &LegStart, view: &dyn View, effects: &mut Vec<Effect>) {
+        let Some(pbx) = view.pbx(event.pbx) else {
+            effects.push(Effect::Dropped("unknown_pbx"));
+            return;
+        };
+        let identity = identity::identify(view, event.pbx, event.feed, start);
+        let account = identity.device.and_then(|device| view.device(device)).map_or(pbx.account, |facts| facts.account);
+        let Some(account) = view.account(account) else {
+            effects.push(Effect::Dropped("unknown_account"));
+            return;
+        };
+        let plan = self.plan(&account);
+        let reading = party::read(view, &plan, event.pbx, identity, start);
+        let joined = self.joins.find(&self.calls, event.pbx, account.id, now, start, &reading);
+        let id = match joined.call {
+            Some(id) => id,
+            None if self.calls.len() >= CALLS_MAX => {
+                effects.push(Effect::Dropped("calls"));
+                return;
+            }
+            None => CallId::derive(self.site, &start.call_key),
+        };
+        let site = self.site;
+        let live = self.calls.entry(id).or_insert_with(|| LiveCall::new(now, id, account.id, site, event.pbx));
+        if live.may_belong_to(account.id) {
+            // The PBX's own account was only a stand-in until a device of a tenant showed up.
+            live.call.account = account.id;
+        }
+        self.deadlines.insert((live.deadline, id));
+        self.by_leg.insert(event.leg.clone(), id);
+        self.joins.add(start, id);
+        let ambiguous_join = joined.ambiguous;
+        self.on_each(now, view, &[id], &event.evidence, effects, |call, context| {
+            call.on_started(context, event, start, identity, &reading, ambiguous_join);
+        });
+    }
+
+    fn on_time(&mut self, now: Now, view: &dyn View, effects: &mut Vec<Effect>) {
+        let due: Vec<CallId> = self.deadlines.iter().take_while(|(at, _)| *at <= now.tick).map(|(_, id)| *id).collect();
+        self.on_each(now, view, &due, "nothing more was heard", effects, LiveCall::on_deadline);
+    }
+
+    /// Lets `change` work on each of these calls, then writes the call down if it changed and forgets it if it ended.
+    fn on_each(
+        &mut self,
+        now: Now,
+        view: &dyn View,
+        ids: &[CallId],
+        evidence: &str,
+        effects: &mut Vec<Effect>,
+        mut change: impl FnMut(&mut LiveCall, &mut Context<'_>),
+    ) {
+        for id in ids {
+            let Some(call) = self.calls.get(id) else { continue };
+            let Some(account) = view.account(call.call.account) else { continue };
+            let Some(call) = self.calls.get_mut(id) else { continue };
+            let before = call.deadline;
+            let mut context = Context { now, view, site: self.site, account: &account, evidence, effects };
+            change(call, &mut context);
+            call.settle(&mut context);
+            if call.take_changed() {
+                effects.push(Effect::Call(Arc::new(call.call.clone())));
+            }
+            if call.is_over() {
+                self.deadlines.remove(&(before, *id));
+                self.forget(*id);
+            } else if call.deadline != before {
+                self.deadlines.remove(&(before, *id));
+                self.deadlines.insert((call.deadline, *id));
+            }
+        }
+    }
+
+    fn forget(&mut self, id: CallId) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        for leg in &call.call.legs {
+            self.by_leg.remove(&leg.key);
+        }
+        self.joins.forget(id);
+    }
+
+    fn calls_with(&self, wanted: impl Fn(&LiveCall) -> bool) -> Vec<CallId> {
+        let mut ids: Vec<CallId> = self.calls.values().filter(|call| wanted(call)).map(|call| call.call.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The account's number plan, compiled again only when it was edited.
+    fn plan(&mut self, account: &Account) -> CompiledPlan {
+        let plan = self.plans.entry(account.id).or_insert_with(|| CompiledPlan::new(&account.number_plan));
+        if !plan.is_of(&account.number_plan) {
+            *plan = CompiledPlan::new(&account.number_plan);
+        }
+        plan.clone()
+    }
+}
+
+/// More live calls than this in one site are not followed; counted as dropped.
+const CALLS_MAX: usize = 20_000;

@@ -38,6 +38,8 @@ pub trait View {
     fn queue_by_name(&self, pbx: PbxId, name: &str) -> Option<QueueId>;
     /// The queue with this number on this PBX.
     fn queue_by_number(&self, pbx: PbxId, number: &str) -> Option<QueueId>;
+    /// Whether this device is a member of any queue.
+    fn is_queue_member(&self, device: DeviceId) -> bool;
     /// How many sessions this user has connected.
     fn sessions(&self, user: UserId) -> u32;
 }

@@ -1,0 +1,154 @@
+//! `name-addr` and `addr-spec` values: From, To, Contact, P-Asserted-Identity and the like (RFC 3261 §20.10).
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
+
+use super::fault::{HeaderError, HeaderFault};
+use super::syntax::{Params, closing_quote, trim, unfold, unquote};
+use super::uri::{Uri, UriError};
+
+/// A URI with an optional display name and header parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAddr<'a> {
+    /// Display name without its quotes and escapes; none when absent or empty.
+    pub display: Option<Cow<'a, str>>,
+    /// The URI.
+    pub uri: Uri<'a>,
+    /// Parameters of the header, not of the URI.
+    pub params: Params<'a>,
+}
+
+/// One value of a Contact header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contact<'a> {
+    /// `*`: all contacts (RFC 3261 §10.2.2).
+    Star,
+    /// One contact.
+    Address(NameAddr<'a>),
+}
+
+impl<'a> NameAddr<'a> {
+    /// Reads one value. Without angle brackets everything after the first semicolon is a header parameter (§20).
+    ///
+    /// # Errors
+    /// A [`HeaderError`] about `header` when it is neither `name-addr` nor `addr-spec`, or its URI is no URI.
+    pub fn parse(value: &'a str, header: &'static str) -> Result<Self, HeaderError> {
+        let malformed = HeaderError::new(header, HeaderFault::Malformed);
+        let (display, uri, rest) = split(trim(value)).ok_or(malformed)?;
+        let uri = Uri::parse(uri).map_err(|error| match error {
+            UriError::TooLong => HeaderError::new(header, HeaderFault::TooLong),
+            _ => malformed,
+        })?;
+        let params = Params::parse(rest).ok_or(malformed)?;
+        Ok(Self { display, uri, params })
+    }
+
+    /// The `tag` parameter.
+    #[must_use]
+    pub fn tag(&self) -> Option<&'a str> {
+        self.params.value("tag").filter(|tag| !tag.is_empty())
+    }
+
+    /// The value of a header parameter as written (any case of name); `Some("")` when it is there without a value.
+    #[must_use]
+    pub fn param(&self, name: &str) -> Option<&'a str> {
+        self.params.find(name).map(Option::unwrap_or_default)
+    }
+}
+
+impl<'a> Contact<'a> {
+    /// Reads one value of a Contact header.
+    ///
+    /// # Errors
+    /// As [`NameAddr::parse`].
+    pub fn parse(value: &'a str) -> Result<Self, HeaderError> {
+        match trim(value) {
+            "*" => Ok(Self::Star),
+            value => NameAddr::parse(value, "Contact").map(Self::Address),
+        }
+    }
+
+    /// Its URI; none for `*`.
+    #[must_use]
+    pub fn uri(&self) -> Option<&Uri<'a>> {
+        match self {
+            Self::Star => None,
+            Self::Address(address) => Some(&address.uri),
+        }
+    }
+}
+
+/// Display name, URI text and what follows.
+fn split(value: &str) -> Option<(Option<Cow<'_, str>>, &str, &str)> {
+    if value.starts_with('"') {
+        let close = closing_quote(value)?;
+        let (uri, rest) = bracketed(trim(&value[close + 1..]))?;
+        return Some((named(unquote(&value[..=close])), uri, rest));
+    }
+    // A display name without quotes holds no semicolon, so one before the bracket means the bracket is in a parameter.
+    match memchr2(b'<', b';', value.as_bytes()) {
+        Some(at) if value.as_bytes()[at] == b'<' => {
+            let (uri, rest) = bracketed(&value[at..])?;
+            Some((named(unfold(trim(&value[..at]))), uri, rest))
+        }
+        Some(at) => Some((None, trim(&value[..at]), &value[at..])),
+        None => Some((None, value, "")),
+    }
+}
+
+/// `<uri>rest`
+fn bracketed(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix('<')?;
+    let close = memchr(b'>', text.as_bytes())?;
+    Some((trim(&text[..close]), &text[close + 1..]))
+}
+
+fn named(display: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    (!display.is_empty()).then_some(display)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str) -> NameAddr<'_> {
+        NameAddr::parse(value, "From").unwrap()
+    }
+
+    #[test]
+    fn display_names_come_without_quotes_and_escapes() {
+        let address = read(r#"  "A. \"G\" Bell, <x>;y" <sip:a@b;u=1>;tag=z"#);
+        assert_eq!(address.display.as_deref(), Some(r#"A. "G" Bell, <x>;y"#));
+        assert_eq!((address.uri.text, address.tag()), ("sip:a@b;u=1", Some("z")));
+        assert_eq!(read("Anna Lee <sip:a@b>").display.as_deref(), Some("Anna Lee"));
+        assert_eq!(read("\"Anna\r\n Lee\"<sip:a@b>").display.as_deref(), Some("Anna Lee"));
+        assert_eq!(read(r#""" <sip:a@b>"#).display, None);
+        assert_eq!(read("<sip:a@b>").display, None);
+    }
+
+    #[test]
+    fn without_brackets_parameters_belong_to_the_header() {
+        let address = read("sip:a@b;tag=1;transport=tcp");
+        assert_eq!((address.uri.text, address.tag()), ("sip:a@b", Some("1")));
+        let instance = read(r#"sip:a@b;+sip.instance="<urn:uuid:x>""#);
+        assert_eq!(instance.param("+sip.instance"), Some(r#""<urn:uuid:x>""#));
+    }
+
+    #[test]
+    fn a_broken_value_names_its_header() {
+        for bad in ["", "<sip:a@b", r#""open <sip:a@b>"#, "<>", "<sip:a@b> x", "Anna", r#""Anna" sip:a@b"#, "<sip:a b>"]
+        {
+            let error = NameAddr::parse(bad, "From").unwrap_err();
+            assert_eq!(error.to_string(), "Bad From Header", "{bad}");
+        }
+        let long = format!("<sip:{}@b>", "a".repeat(3_000));
+        assert_eq!(NameAddr::parse(&long, "To").unwrap_err().to_string(), "To Header Too Long");
+    }
+
+    #[test]
+    fn a_star_is_no_address() {
+        assert_eq!(Contact::parse(" * "), Ok(Contact::Star));
+        assert!(Contact::parse("*;q=1").is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! The Via header (RFC 3261 §20.42, RFC 3581).
+
+use super::fault::{HeaderError, HeaderFault};
+use super::name::Name;
+use super::syntax::{Params, trim};
+use super::uri::host_port;
+
+/// One Via value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via<'a> {
+    /// `UDP`, `TCP`, `TLS`, `WS`, …, as written.
+    pub transport: &'a str,
+    /// Sent-by host; IPv6 references keep their brackets.
+    pub host: &'a str,
+    /// Sent-by port, when written.
+    pub port: Option<u16>,
+    /// `branch`.
+    pub branch: Option<&'a str>,
+    /// `received`.
+    pub received: Option<&'a str>,
+    /// `rport`: `Some(None)` when it is there without a value, as a request for it is.
+    pub rport: Option<Option<u16>>,
+    /// All parameters.
+    pub params: Params<'a>,
+    /// Everything before the parameters, as written.
+    pub sent: &'a str,
+}
+
+impl<'a> Via<'a> {
+    /// Reads one value (not a comma list). Blanks around the slashes and the colon are allowed, any case of `SIP/2.0`.
+    ///
+    /// # Errors
+    /// When it is not `SIP/2.0/transport sent-by` with parameters.
+    pub fn parse(value: &'a str) -> Result<Self, HeaderError> {
+        Self::read(trim(value)).ok_or(HeaderError::new(Name::Via.text(), HeaderFault::Malformed))
+    }
+
+    fn read(value: &'a str) -> Option<Self> {
+        let (sent, params) = value.split_at(memchr::memchr(b';', value.as_bytes()).unwrap_or(value.len()));
+        let sent = trim(sent);
+        let params = Params::parse(params)?;
+        let mut parts = sent.splitn(3, '/');
+        let (protocol, version) = (trim(parts.next()?), trim(parts.next()?));
+        if !protocol.eq_ignore_ascii_case("SIP") || version != "2.0" {
+            return None;
+        }
+        let (transport, sent_by) = trim(parts.next()?).split_once([' ', '\t', '\r', '\n'])?;
+        if !super::syntax::is_token(transport.as_bytes()) {
+            return None;
+        }
+        let (host, port) = sent_by_parts(trim(sent_by))?;
+        let rport = match params.find("rport") {
+            None => None,
+            Some(None | Some("")) => Some(None),
+            Some(Some(digits)) => Some(Some(digits.parse().ok()?)),
+        };
+        let (branch, received) = (params.value("branch"), params.value("received"));
+        Some(Self { transport, host, port, branch, received, rport, params, sent })
+    }
+}
+
+/// `host [: port]` with blanks allowed around the colon.
+fn sent_by_parts(text: &str) -> Option<(&str, Option<u16>)> {
+    if let Ok(parts) = host_port(text) {
+        return Some(parts);
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let (host, none) = host_port(trim(host)).ok()?;
+    let port = trim(port);
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    (none.is_none() && digits).then_some((host, Some(port.parse().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_and_case_do_not_matter() {
+        let via = Via::parse(" sip / 2.0 / udp  pbx.example : 5070 ; ttl=1;Branch=z9hG4bKx ;rport").unwrap();
+        assert_eq!((via.transport, via.host, via.port), ("udp", "pbx.example", Some(5070)));
+        assert_eq!((via.branch, via.rport), (Some("z9hG4bKx"), Some(None)));
+        let via = Via::parse("SIP/2.0/TCP [2001:db8::1]:5060;received=2001:db8::2;rport=9").unwrap();
+        assert_eq!((via.host, via.port, via.rport), ("[2001:db8::1]", Some(5060), Some(Some(9))));
+        assert_eq!(via.received, Some("2001:db8::2"));
+        assert_eq!(Via::parse("SIP/2.0/UDP [::1]").unwrap().port, None);
+    }
+
+    #[test]
+    fn what_is_no_via_names_the_header() {
+        for bad in [
+            "",
+            "SIP/2.0/UDP",
+            "SIP/2.0 h",
+            "SIP/3.0/UDP h",
+            "HTTP/2.0/UDP h",
+            "SIP/2.0/UDP h:x",
+            "SIP/2.0/UDP h;rport=x",
+        ] {
+            assert_eq!(Via::parse(bad).unwrap_err().to_string(), "Bad Via Header", "{bad}");
+        }
+    }
+}

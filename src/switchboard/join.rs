@@ -1,0 +1,160 @@
+//! Which call does a new leg belong to? By what the legs say of one another, in a fixed order; never by a guess.
+
+use std::collections::HashMap;
+
+use super::call::LiveCall;
+use super::party::Reading;
+use crate::model::{AccountId, CallId, LegRole, LegStart, Now, PbxId};
+
+/// Names under which live calls can be found again.
+#[derive(Default)]
+pub(super) struct JoinIndex {
+    calls: HashMap<Key, CallId>,
+    keys: HashMap<CallId, Vec<Key>>,
+}
+
+/// What was found for a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Joined {
+    pub call: Option<CallId>,
+    /// Two calls fit equally well, so the leg stays a call of its own.
+    pub ambiguous: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    /// A call key (Call-ID) of a leg, seen or named by another leg.
+    Call(String),
+    /// What is left of a Call-ID when a PBX's suffix is taken off.
+    Base(String),
+    /// One non-zero half of a Session-ID.
+    Session(String),
+}
+
+impl JoinIndex {
+    /// The call that a leg joins: same call key; Replaces; a header that names the other leg; a Call-ID suffix;
+    /// Session-ID; last, the same caller on the same PBX while exactly one such call waits for it.
+    pub fn find(
+        &self,
+        calls: &HashMap<CallId, LiveCall>,
+        pbx: PbxId,
+        account: AccountId,
+        now: Now,
+        start: &LegStart,
+        reading: &Reading,
+    ) -> Joined {
+        let named = self.by_name(start).filter(|id| calls.contains_key(id));
+        if named.is_some() {
+            return Joined { call: named, ambiguous: false };
+        }
+        let mut fitting = calls
+            .values()
+            .filter(|call| call.call.pbx == pbx && call.may_belong_to(account) && fits_by_number(call, now, reading));
+        match (fitting.next(), fitting.next()) {
+            (Some(call), None) => Joined { call: Some(call.call.id), ambiguous: false },
+            (found, _) => Joined { call: None, ambiguous: found.is_some() },
+        }
+    }
+
+    /// Makes the call findable by everything its new leg says about itself and its siblings.
+    pub fn add(&mut self, start: &LegStart, id: CallId) {
+        self.add_call_key(&start.call_key, id);
+        for other in &start.joins.other_leg {
+            self.insert(Key::Call(other.clone()), id);
+        }
+        for half in session_halves(start) {
+            self.insert(Key::Session(half.to_owned()), id);
+        }
+    }
+
+    /// Makes the call findable by a leg's call key, with and without a PBX's suffix.
+    pub fn add_call_key(&mut self, call_key: &str, id: CallId) {
+        self.insert(Key::Call(call_key.to_owned()), id);
+        if let Some(base) = without_suffix(call_key) {
+            self.insert(Key::Base(base.to_owned()), id);
+        }
+    }
+
+    /// Forgets every name of a call.
+    pub fn forget(&mut self, id: CallId) {
+        for key in self.keys.remove(&id).unwrap_or_default() {
+            self.calls.remove(&key);
+        }
+    }
+
+    fn by_name(&self, start: &LegStart) -> Option<CallId> {
+        let call = |key: &str| self.calls.get(&Key::Call(key.to_owned())).copied();
+        call(&start.call_key)
+            .or_else(|| start.joins.replaces.as_deref().and_then(call))
+            .or_else(|| start.joins.other_leg.iter().find_map(|other| call(other)))
+            .or_else(|| without_suffix(&start.call_key).and_then(call))
+            .or_else(|| self.calls.get(&Key::Base(start.call_key.to_string())).copied())
+            .or_else(|| session_halves(start).find_map(|h| self.calls.get(&Key::Session(h.to_owned())).copied()))
+    }
+
+    fn insert(&mut self, key: Key, id: CallId) {
+        let keys = self.keys.entry(id).or_default();
+        // The first call to claim a name keeps it: a peer can't pull a call away by naming its legs.
+        if keys.len() < KEYS_MAX && !self.calls.contains_key(&key) {
+            keys.push(key.clone());
+            self.calls.insert(key, id);
+        }
+    }
+}
+
+/// Whether the only thing the leg and the call share, the number, is enough.
+fn fits_by_number(live: &LiveCall, now: Now, reading: &Reading) -> bool {
+    let call = &live.call;
+    let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
+    let same_caller = same(&call.caller.number, &reading.caller.number);
+    match reading.role {
+        LegRole::ToDevice | LegRole::Ambiguous => {
+            live.waits_for_device_legs() && same_caller && call.caller.device == reading.caller.device
+        }
+        LegRole::TrunkOut => live.waits_for_trunk_leg() && same(&call.callee.number, &reading.callee.number),
+        LegRole::TrunkIn | LegRole::FromDevice => {
+            !live.has_caller_leg() && same_caller && now.unix - call.began_at < CALLER_LATE_MS
+        }
+    }
+}
+
+/// The other leg's Call-ID, for PBXs that make a new one by adding to it.
+fn without_suffix(call_id: &str) -> Option<&str> {
+    let digits = call_id.len() - call_id.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (head, number) = call_id.split_at_checked(digits)?;
+    if number.is_empty() || number.len() > 2 {
+        return None;
+    }
+    let base = SUFFIXES.iter().find_map(|suffix| head.strip_suffix(suffix))?;
+    (!base.is_empty()).then_some(base)
+}
+
+fn session_halves(start: &LegStart) -> impl Iterator<Item = &str> {
+    let pair = start.joins.session_id.as_ref();
+    pair.into_iter().flat_map(|(local, remote)| [local.as_str(), remote.as_str()]).filter(|half| {
+        // RFC 7989 §5: an all-zero half says nothing.
+        half.bytes().any(|b| b != b'0')
+    })
+}
+
+/// Longest first, so that `x_b2b-1` does not leave `x_b2b`.
+const SUFFIXES: [&str; 3] = ["_b2b-", "_pbx-", "-"];
+const KEYS_MAX: usize = 128;
+/// How much later than the device's leg the caller's own leg may be seen.
+const CALLER_LATE_MS: i64 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pbx_suffix_is_taken_off_a_call_id() {
+        assert_eq!(without_suffix("abc@pbx_b2b-1"), Some("abc@pbx"));
+        assert_eq!(without_suffix("abc_pbx-1"), Some("abc"));
+        assert_eq!(without_suffix("abc-0"), Some("abc"));
+        assert_eq!(without_suffix("abc-12345"), None);
+        assert_eq!(without_suffix("-1"), None);
+        assert_eq!(without_suffix("abc"), None);
+        assert_eq!(without_suffix("ä"), None);
+    }
+}
