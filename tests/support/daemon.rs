@@ -35,7 +35,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on SQLite.
+    /// Starts it with a database file of its own.
     pub async fn start(folder: &Folder) -> Self {
         Self::start_with(folder, "").await
     }
