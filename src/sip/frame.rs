@@ -36,12 +36,6 @@ pub enum FrameError {
     ContentLength(HeaderError),
 }
 
-/// The answer to [`Frame::Ping`].
-pub const PONG: &[u8] = b"\r\n";
-
-/// Longest header section taken from a stream, in bytes.
-pub const HEAD_LEN_MAX: usize = 32_768;
-
 impl Framer {
     /// A framer at the start of a stream.
     #[must_use]
@@ -183,6 +177,11 @@ enum Between {
     Wait,
     Message,
 }
+
+/// The answer to [`Frame::Ping`].
+pub const PONG: &[u8] = b"\r\n";
+/// Longest header section taken from a stream, in bytes.
+pub const HEAD_LEN_MAX: usize = 32_768;
 
 #[cfg(test)]
 mod tests {

@@ -156,22 +156,6 @@ impl<'a> ContactRequest<'a> {
     }
 }
 
-/// Most contacts one REGISTER may list.
-pub const CONTACTS_MAX: usize = 32;
-/// Longest contact URI kept, in bytes.
-pub const CONTACT_LEN_MAX: usize = 512;
-/// Longest `+sip.instance` kept, in bytes.
-pub const INSTANCE_LEN_MAX: usize = 256;
-/// Longest canonical user part or host of an address-of-record, in bytes.
-pub const AOR_PART_LEN_MAX: usize = 255;
-/// User-Agent is cut to this many bytes.
-pub const USER_AGENT_LEN_MAX: usize = 256;
-/// Longest Path kept, all values together, in bytes.
-pub const PATH_LEN_MAX: usize = 2_048;
-
-/// Option tags a REGISTER may require.
-const EXTENSIONS: [&str; 1] = ["path"];
-
 const fn contact_error(fault: HeaderFault) -> HeaderError {
     HeaderError::new(Name::Contact.text(), fault)
 }
@@ -263,6 +247,21 @@ fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
         }
     }
 }
+
+/// Most contacts one REGISTER may list.
+pub const CONTACTS_MAX: usize = 32;
+/// Longest contact URI kept, in bytes.
+pub const CONTACT_LEN_MAX: usize = 512;
+/// Longest `+sip.instance` kept, in bytes.
+pub const INSTANCE_LEN_MAX: usize = 256;
+/// Longest canonical user part or host of an address-of-record, in bytes.
+pub const AOR_PART_LEN_MAX: usize = 255;
+/// User-Agent is cut to this many bytes.
+pub const USER_AGENT_LEN_MAX: usize = 256;
+/// Longest Path kept, all values together, in bytes.
+pub const PATH_LEN_MAX: usize = 2_048;
+/// Option tags a REGISTER may require.
+const EXTENSIONS: [&str; 1] = ["path"];
 
 #[cfg(test)]
 mod tests {
