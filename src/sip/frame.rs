@@ -36,6 +36,18 @@ pub enum FrameError {
     ContentLength(HeaderError),
 }
 
+impl FrameError {
+    /// A metric label: a few stable words.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MessageTooLong => "stream_message_too_long",
+            Self::Scan(error) => error.label(),
+            Self::ContentLength(_) => "stream_content_length",
+        }
+    }
+}
+
 impl Framer {
     /// A framer at the start of a stream.
     #[must_use]
