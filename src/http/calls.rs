@@ -89,7 +89,7 @@ async fn list_calls(
     let stored = state.registry.calls_page(account, &filter, after, query.limit.as_u32()).await?;
     let live = state.registry.live.calls(account);
     let place = after.and_then(Place::read);
-    let (items, next) = merged(stored.items, stored.next, live, &filter, place, query.limit.0);
+    let (items, next) = merged(stored.items, stored.next, &live, &filter, place, query.limit.0);
     Ok(Json(Page { items, next: next.map(|next| Cursor::write(LIST, &next)) }))
 }
 
@@ -170,7 +170,7 @@ impl Place {
 fn merged(
     stored: Vec<Call>,
     next: Option<String>,
-    live: Vec<Arc<Call>>,
+    live: &[Arc<Call>],
     filter: &CallFilter,
     after: Option<Place>,
     limit: usize,
