@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use crate::store::{DirtyKey, Journal, Seq, Stored};
 #[derive(Debug)]
 pub struct Table<T: Noun> {
     inner: RwLock<Inner<T>>,
+    version: AtomicU64,
 }
 
 /// One page of a listing.
@@ -94,6 +96,19 @@ impl<T: Noun> Table<T> {
         self.len() == 0
     }
 
+    /// All records of all accounts, in no order. For small tables that somebody keeps a digest of.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Stored<T>>> {
+        self.read().rows.values().cloned().collect()
+    }
+
+    /// Grows with every change, so that a digest of this table can tell whether it is still true. Read it *before* the
+    /// rows the digest is made of.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// The record with the lowest id, which is the first that was made.
     #[must_use]
     pub fn oldest(&self) -> Option<Arc<Stored<T>>> {
@@ -171,7 +186,10 @@ impl<T: Noun> Table<T> {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner<T>> {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+        let inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        // With the lock held: who reads the new version waits for the new rows.
+        self.version.fetch_add(1, Ordering::AcqRel);
+        inner
     }
 }
 
@@ -179,7 +197,7 @@ impl<T: Noun> Default for Table<T> {
     fn default() -> Self {
         let inner =
             Inner { rows: HashMap::new(), order: BTreeSet::new(), unique: HashMap::new(), references: BTreeSet::new() };
-        Self { inner: RwLock::new(inner) }
+        Self { inner: RwLock::new(inner), version: AtomicU64::new(0) }
     }
 }
 

@@ -5,12 +5,14 @@
 
 pub mod address;
 pub mod check;
+pub mod client;
 pub mod cseq;
 pub mod dialog;
 pub mod fault;
 pub mod frame;
 pub mod name;
 pub mod refusal;
+pub mod registrar;
 pub mod reply;
 pub mod scan;
 pub mod syntax;
