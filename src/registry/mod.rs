@@ -25,7 +25,7 @@ mod transitions;
 mod view;
 mod wheel;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
@@ -86,6 +86,8 @@ pub struct Registry {
     limits: Limits,
     /// Until then no passive binding counts as gone.
     restart_grace_until: Tick,
+    /// What the site tasks take over.
+    calls_at_start: Mutex<Vec<Call>>,
 }
 
 /// What changed about those whose offers may have to be closed.
@@ -124,6 +126,7 @@ impl Registry {
             journal,
             store,
             restart_grace_until: now.tick + limits.restart_grace_ms,
+            calls_at_start: Mutex::default(),
             clock,
             limits,
         });
@@ -198,6 +201,12 @@ impl Registry {
         self.journal.drain(wait).await
     }
 
+    /// Calls the database had at start, live and lately ended, for the site tasks to go on with. Empty when asked again.
+    #[must_use]
+    pub fn calls_at_start(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Queues a call's state for the history.
     pub fn record_call(&self, call: Arc<Call>) {
         self.journal.record_call(call);
@@ -244,7 +253,10 @@ impl Registry {
             }
         }
         loaded.links.into_iter().for_each(|row| self.links.restore(row));
-        loaded.calls.into_iter().for_each(|call| self.live.remember(Arc::new(call)));
+        for call in &loaded.calls {
+            self.live.remember(Arc::new(call.clone()));
+        }
+        *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;
     }
 }
 

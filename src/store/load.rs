@@ -34,7 +34,7 @@ pub struct Loaded {
     pub bindings: Vec<(DeviceId, Stored<Vec<Binding>>)>,
     /// Links that last.
     pub links: Vec<Stored<Link>>,
-    /// Calls that had not ended.
+    /// Calls that had not ended, and the latest ones whether ended or not: late copies must not start them anew.
     pub calls: Vec<Call>,
     /// Highest number that was ever given to a change that is stored.
     pub seq: Seq,
@@ -55,7 +55,7 @@ impl Store {
             tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
             devices: self.all::<DeviceRow>("SELECT * FROM devices").await?,
             links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
-            calls: self.all::<CallRow>("SELECT id, body FROM calls WHERE ended_at IS NULL").await?,
+            calls: self.all::<CallRow>(CALLS).await?,
             bindings: self.bindings(now).await?,
             seq: self.highest().await?,
         })
@@ -118,6 +118,9 @@ impl Store {
 }
 
 /// Each table's highest number. Those of deleted rows are in `journal`.
+const CALLS: &str = "SELECT id, body FROM calls WHERE ended_at IS NULL \
+    UNION SELECT id, body FROM (SELECT id, body FROM calls ORDER BY began_at DESC LIMIT 1000) AS latest";
+
 const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM sites
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM pbxs

@@ -11,7 +11,7 @@ use super::site::Site;
 use super::wire::Invite;
 use super::world::{World, device};
 
-/// SplitMix64: the same seed gives the same office on every machine.
+/// `SplitMix64`: the same seed gives the same office on every machine.
 struct Dice(u64);
 
 impl Dice {
