@@ -181,3 +181,91 @@ impl AccountEdit {
 }
 
 const LIST: &str = "accounts";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn an_agency_creates_accounts_below_it_and_sees_them() {
+        let office = Office::open().await;
+        let created = office.post("/v1/accounts", &json!({"name": "Branch", "domains": ["Branch.Example."]})).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        assert_eq!(created.json["parent"], json!(office.account));
+        assert_eq!(created.json["domains"], json!(["branch.example"]));
+        let location = created.headers["location"].to_str().unwrap();
+        let read = office.get(location).await;
+        assert_eq!((&read.json, read.etag()), (&created.json, created.etag()));
+        let ids = office.get("/v1/accounts").await.items("id");
+        assert!(ids.contains(&json!(office.account)) && ids.contains(&created.json["id"]), "{ids:?}");
+        let below = json!({"name": "Kiosk", "parent": created.json["id"]});
+        let below = office.post("/v1/accounts", &below).await;
+        assert_eq!(below.status, 201);
+        let of_branch = office.get(&format!("/v1/accounts?parent={}", created.id())).await.items("name");
+        assert_eq!(of_branch, [json!("Branch"), json!("Kiosk")]);
+    }
+
+    #[tokio::test]
+    async fn an_account_never_sees_one_beside_or_above_it() {
+        let office = Office::open().await;
+        let (other, stranger) = office.stranger();
+        for path in [format!("/v1/accounts/{}", office.account), format!("/v1/accounts?parent={}", office.account)] {
+            assert_eq!(office.call("GET", &path, &stranger, &[], None).await.problem(), (404, "not-found"));
+        }
+        let below = json!({"name": "Intruder", "parent": office.account});
+        let refused = office.call("POST", "/v1/accounts", &stranger, &[], Some(&below)).await;
+        assert_eq!(refused.problem(), (404, "not-found"));
+        assert_eq!(office.get(&format!("/v1/accounts/{other}")).await.problem(), (404, "not-found"));
+        let branch = office.post("/v1/accounts", &json!({"name": "Branch"})).await.id().parse().unwrap();
+        let branch = office.token(branch, crate::model::Scope::Admin, None, None);
+        let above = format!("/v1/accounts/{}", office.account);
+        assert_eq!(office.call("GET", &above, &branch, &[], None).await.status, 404);
+        let own = office.call("GET", "/v1/accounts", &branch, &[], None).await.items("name");
+        assert_eq!(own, [json!("Branch")]);
+    }
+
+    #[tokio::test]
+    async fn settings_are_patched_member_by_member_and_null_sets_one_back() {
+        let office = Office::open().await;
+        let path = format!("/v1/accounts/{}", office.account);
+        let patch = json!({"settings": {"outbound": "never"}, "number_plan": {"internal_lengths": [3], "default_country": "DE"}});
+        let patched = office.patch(&path, &patch).await.json;
+        assert_eq!(patched["settings"]["outbound"], "never");
+        assert_eq!(patched["settings"]["queue_notice"], "ring", "what the patch does not name stays");
+        assert_eq!(patched["number_plan"]["internal_lengths"], json!([3]));
+        let reset = office.patch(&path, &json!({"settings": {"outbound": null}, "number_plan": null})).await.json;
+        assert_eq!(reset["settings"]["outbound"], "start");
+        assert_eq!(reset["number_plan"]["default_country"], "US");
+    }
+
+    #[tokio::test]
+    async fn bad_values_are_named_by_pointer() {
+        let office = Office::open().await;
+        let path = format!("/v1/accounts/{}", office.account);
+        for (patch, status, pointer) in [
+            (json!({"settings": {"outbound": "sometimes"}}), 400, "/settings/outbound"),
+            (json!({"settings": {"colour": "red"}}), 400, "/settings/colour"),
+            (json!({"number_plan": {"internal_lengths": [3, "4"]}}), 400, "/number_plan/internal_lengths/1"),
+            (json!({"number_plan": {"internal_lengths": [99]}}), 422, "/number_plan/internal_lengths/0"),
+            (json!({"number_plan": {"default_country": "usa"}}), 422, "/number_plan/default_country"),
+            (json!({"domains": ["ok.example", "not a host"]}), 422, "/domains/1"),
+            (json!({"name": ""}), 422, "/name"),
+            (json!({"parent": office.account}), 422, "/parent"),
+            (json!({"id": office.account}), 400, "/id"),
+        ] {
+            let refused = office.patch(&path, &patch).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (status, Some(pointer)), "{patch}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_domain_belongs_to_one_account_only() {
+        let office = Office::open().await;
+        let body = json!({"name": "One", "domains": ["one.example"]});
+        assert_eq!(office.post("/v1/accounts", &body).await.status, 201);
+        let again = json!({"name": "Two", "domains": ["ONE.example"]});
+        assert_eq!(office.post("/v1/accounts", &again).await.problem(), (409, "conflict"));
+    }
+}

@@ -295,3 +295,133 @@ impl Default for DeviceEdit {
 }
 
 const LIST: &str = "devices";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn x1_a_phone_that_registers_is_listed_by_itself() {
+        let office = Office::open().await;
+        assert!(office.get("/v1/devices").await.items("id").is_empty());
+        let device = office.phone("204").await;
+        let listed = office.get("/v1/devices").await;
+        assert_eq!(listed.items("id"), [json!(device)]);
+        assert_eq!(listed.items("aor"), [json!("sip:204@pbx.local")]);
+    }
+
+    #[tokio::test]
+    async fn q11_the_state_is_connected_disconnected_or_disabled() {
+        let office = Office::open().await;
+        let path = format!("/v1/devices/{}", office.phone("204").await);
+        let state = async || office.get(&path).await.json["state"].clone();
+        assert_eq!(state().await, "connected");
+        assert_eq!(office.patch(&path, &json!({"enabled": false})).await.json["state"], "disabled");
+        assert_eq!(office.get("/v1/devices?state=disabled").await.items("extension"), ["204"]);
+        assert!(office.get("/v1/devices?state=connected").await.items("extension").is_empty());
+        assert_eq!(
+            office.patch(&path, &json!({"enabled": true, "caller_id": "+14155550100"})).await.json["state"],
+            "connected"
+        );
+        assert_eq!(office.get(&path).await.json["caller_id"], "+14155550100");
+        office.clock.advance(Duration::from_hours(2));
+        assert_eq!(state().await, "disconnected");
+    }
+
+    #[tokio::test]
+    async fn t8_a_device_is_recognisable() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let path = format!("/v1/devices/{device}");
+        office.clock.advance(Duration::from_secs(30));
+        let at = office.clock.now().unix;
+        office.registry.device_in_call(device, at, true, Some("+14155550123"));
+        let edited = office.patch(&path, &json!({"label": "Front desk", "extension": "2040"})).await.json;
+        for (member, value) in [
+            ("label", json!("Front desk")),
+            ("extension", json!("2040")),
+            ("user_agent", json!("Fictional Phone/1.0")),
+            ("last_caller", json!("+14155550123")),
+            ("last_seen_at", json!(at)),
+            ("address", json!("192.0.2.7:5060")),
+            ("aor", json!("sip:204@pbx.local")),
+        ] {
+            assert_eq!(edited[member], value, "{member}");
+        }
+        for text in ["front", "2040", "FICTIONAL", "5550123"] {
+            assert_eq!(office.get(&format!("/v1/devices?q={text}")).await.items("id"), [json!(device)], "{text}");
+        }
+        assert!(office.get("/v1/devices?q=nothing").await.items("id").is_empty());
+        let cleared = office.patch(&path, &json!({"label": null, "extension": ""})).await.json;
+        assert_eq!((&cleared["label"], &cleared["extension"]), (&json!(null), &json!("204")));
+    }
+
+    #[tokio::test]
+    async fn devices_are_listed_by_extension_99_before_100_over_pages() {
+        let office = Office::open().await;
+        for user in ["100", "99", "1000", "101"] {
+            office.phone(user).await;
+        }
+        let first = office.get("/v1/devices?limit=3").await;
+        assert_eq!(first.items("extension"), ["99", "100", "101"]);
+        let next = first.json["next"].as_str().unwrap();
+        let last = office.get(&format!("/v1/devices?limit=3&after={next}")).await;
+        assert_eq!(last.items("extension"), ["1000"]);
+        assert!(last.json.get("next").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stale_edit_is_refused_and_a_refresh_is_no_edit() {
+        let office = Office::open().await;
+        let path = format!("/v1/devices/{}", office.phone("204").await);
+        let seen = office.get(&path).await;
+        office.phone("204").await;
+        let first = json!({"label": "One"});
+        let version = [("if-match", seen.etag())];
+        let edited = office.call("PATCH", &path, &office.admin, &version, Some(&first)).await;
+        assert_eq!(edited.status, 200, "{edited:?}");
+        let refused = office.call("PATCH", &path, &office.admin, &version, Some(&first)).await;
+        assert_eq!((refused.problem(), refused.etag()), ((412, "stale"), edited.etag()));
+    }
+
+    #[tokio::test]
+    async fn a_deleted_device_comes_back_unlinked_when_it_registers_again() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        assert_eq!(office.put(&format!("/v1/users/{user}/devices/{device}")).await.status, 201);
+        let path = format!("/v1/devices/{device}");
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&path).await.problem(), (404, "not-found"));
+        assert_eq!(office.phone("204").await, device);
+        let again = office.get(&path).await.json;
+        assert_eq!((&again["users"], &again["state"]), (&json!([]), &json!("connected")));
+    }
+
+    #[tokio::test]
+    async fn bad_values_are_named_and_devices_of_another_account_are_not_there() {
+        let office = Office::open().await;
+        let path = format!("/v1/devices/{}", office.phone("204").await);
+        for (patch, status, pointer) in [
+            (json!({"enabled": 1}), 400, "/enabled"),
+            (json!({"state": "connected"}), 400, "/state"),
+            (json!({"extension": "2 04"}), 422, "/extension"),
+            (json!({"label": "x".repeat(201)}), 422, "/label"),
+        ] {
+            let refused = office.patch(&path, &patch).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (status, Some(pointer)));
+        }
+        assert_eq!(office.get("/v1/devices?state=ringing").await.problem(), (400, "bad-request"));
+        assert_eq!(office.get("/v1/devices/204").await.problem(), (404, "not-found"));
+        let (_, stranger) = office.stranger();
+        let edit = json!({"enabled": false});
+        for (method, body) in [("GET", None), ("PATCH", Some(&edit)), ("DELETE", None)] {
+            assert_eq!(office.call(method, &path, &stranger, &[], body).await.problem(), (404, "not-found"));
+        }
+        assert!(office.call("GET", "/v1/devices", &stranger, &[], None).await.items("id").is_empty());
+    }
+}

@@ -75,3 +75,54 @@ fn snapshot(state: &AppState, account: AccountId) -> serde_json::Value {
 
 /// Live calls a snapshot shows; `counts.calls` tells how many there are.
 const CALLS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn an_admin_sees_what_is_and_then_what_changes() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        let call = office.ring(device, user);
+        let mut events = office.stream("/v1/events", &office.admin, &[]).await;
+        let (_, kind, data) = events.next().await.unwrap();
+        assert_eq!((kind.as_str(), &data["account"]), ("snapshot", &json!(office.account)));
+        assert_eq!((&data["counts"]["devices"], &data["counts"]["calls"]), (&json!(1), &json!(1)));
+        assert_eq!(data["calls"], json!([call]));
+        office.put(&format!("/v1/users/{user}/devices/{device}")).await;
+        office.phone("205").await;
+        let mut kinds = Vec::new();
+        while !kinds.contains(&"device.created".to_owned()) {
+            let (_, kind, data) = events.next().await.unwrap();
+            if kind == "device.linked" {
+                assert_eq!((&data["user"], &data["device"]), (&json!(user), &json!(device)));
+            }
+            kinds.push(kind);
+        }
+        assert!(kinds.contains(&"device.linked".to_owned()), "{kinds:?}");
+    }
+
+    #[tokio::test]
+    async fn accounts_watch_themselves_and_those_below_and_nobody_else() {
+        let office = Office::open().await;
+        let branch = office.post("/v1/accounts", &json!({"name": "Branch"})).await.id().to_owned();
+        let (other, stranger) = office.stranger();
+        let mut below = office.stream(&format!("/v1/events?account={branch}"), &office.admin, &[]).await;
+        let mut theirs = office.stream("/v1/events", &stranger, &[]).await;
+        assert_eq!(below.next().await.unwrap().2["account"], json!(branch));
+        assert_eq!(theirs.next().await.unwrap().2["account"], json!(other));
+        office.phone("204").await;
+        assert_eq!(office.post("/v1/users", &json!({"name": "Bob", "account": branch})).await.status, 201);
+        assert_eq!(below.next().await.unwrap().1, "user.created");
+        let quiet = tokio::time::timeout(std::time::Duration::from_millis(150), theirs.next()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        let path = format!("/v1/events?account={}", office.account);
+        assert_eq!(office.call("GET", &path, &stranger, &[], None).await.problem(), (404, "not-found"));
+        let (_, agent) = office.user("ann").await;
+        assert_eq!(office.call("GET", "/v1/events", &agent, &[], None).await.problem(), (403, "forbidden"));
+    }
+}

@@ -109,3 +109,75 @@ pub async fn unlink(state: &AppState, user: UserId, device: DeviceId) -> Result<
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn t5_an_admin_assigns_from_the_user_and_from_the_device() {
+        let office = Office::open().await;
+        let (quiet, called) = (office.phone("204").await, office.phone("205").await);
+        office.registry.device_in_call(called, office.clock.now().unix, true, Some("+14155550123"));
+        let (user, _) = office.user("ann").await;
+        // From the user: choose among the assignable devices nobody has.
+        let choices = office.get("/v1/devices?assignable=true&linked=false").await.items("id");
+        assert_eq!(choices, [json!(called)]);
+        assert_eq!(office.put(&format!("/v1/users/{user}/devices/{called}")).await.status, 201);
+        assert!(office.get("/v1/devices?assignable=true&linked=false").await.items("id").is_empty());
+        // From the device: choose a user. An admin may link any device.
+        let choice = office.get("/v1/users?q=ann").await.items("id");
+        let link = office.put(&format!("/v1/users/{}/devices/{quiet}", choice[0].as_str().unwrap())).await;
+        assert_eq!(link.status, 201);
+        let devices = office.get(&format!("/v1/users/{user}/devices")).await;
+        assert_eq!(devices.items("id").len(), 2);
+        let device = office.get(&format!("/v1/devices/{quiet}")).await.json;
+        assert_eq!((&device["users"][0]["id"], &device["users"][0]["name"]), (&json!(user), &json!("ann")));
+    }
+
+    #[tokio::test]
+    async fn t6_a_user_has_several_devices_and_a_device_several_users() {
+        let office = Office::open().await;
+        let (a, b) = (office.phone("204").await, office.phone("205").await);
+        let ((ann, _), (bob, _)) = (office.user("ann").await, office.user("bob").await);
+        for (user, device) in [(ann, a), (ann, b), (bob, a)] {
+            assert_eq!(office.put(&format!("/v1/users/{user}/devices/{device}")).await.status, 201);
+        }
+        assert_eq!(office.get(&format!("/v1/users/{ann}/devices")).await.items("extension").len(), 2);
+        let users = office.get(&format!("/v1/devices/{a}")).await.json["users"].as_array().unwrap().len();
+        assert_eq!(users, 2);
+    }
+
+    #[tokio::test]
+    async fn linking_twice_is_200_with_the_same_link_and_unlinking_twice_is_fine() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        let path = format!("/v1/users/{user}/devices/{device}");
+        let first = office.put(&path).await;
+        let second = office.put(&path).await;
+        assert_eq!((first.status, second.status), (201, 200));
+        assert_eq!((&first.json, first.etag()), (&second.json, second.etag()));
+        assert_eq!([office.delete(&path).await.status, office.delete(&path).await.status], [204, 204]);
+        let third = office.put(&path).await;
+        assert_eq!(third.status, 201);
+        assert_ne!(third.json["id"], first.json["id"], "a new period is a new link");
+    }
+
+    #[tokio::test]
+    async fn nothing_links_across_accounts() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (_, stranger) = office.stranger();
+        let theirs = office.call("POST", "/v1/users", &stranger, &[], Some(&json!({"name": "Eve"}))).await;
+        let path = format!("/v1/users/{}/devices/{device}", theirs.id());
+        assert_eq!(office.call("PUT", &path, &stranger, &[], None).await.problem(), (404, "not-found"));
+        assert_eq!(office.put(&path).await.problem(), (404, "not-found"));
+        let branch = office.post("/v1/accounts", &json!({"name": "Branch"})).await.json["id"].clone();
+        let below = office.post("/v1/users", &json!({"name": "Bob", "account": branch})).await;
+        let path = format!("/v1/users/{}/devices/{device}", below.id());
+        assert_eq!(office.put(&path).await.problem(), (404, "not-found"), "not even for who sees both");
+    }
+}

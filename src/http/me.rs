@@ -227,3 +227,80 @@ async fn shown(
 }
 
 const LIST: &str = "choices";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+    use crate::model::Scope;
+
+    #[tokio::test]
+    async fn any_token_learns_whom_it_speaks_for() {
+        let office = Office::open().await;
+        let (user, agent) = office.user("ann").await;
+        let me = office.call("GET", "/v1/me", &agent, &[], None).await;
+        assert_eq!((&me.json["scope"], &me.json["user"]["id"]), (&json!("agent"), &json!(user)));
+        assert!(me.headers.contains_key("etag"));
+        let pbx = office.token(office.account, Scope::Pbx, None, Some(office.pbx));
+        let me = office.call("GET", "/v1/me", &pbx, &[], None).await;
+        assert_eq!(
+            (&me.json["scope"], &me.json["pbx"], &me.json["user"]),
+            (&json!("pbx"), &json!(office.pbx), &json!(null))
+        );
+    }
+
+    #[tokio::test]
+    async fn an_agent_sets_do_not_disturb_and_nothing_else() {
+        let office = Office::open().await;
+        let (user, agent) = office.user("ann").await;
+        let edited = office.call("PATCH", "/v1/me", &agent, &[], Some(&json!({"dnd": true}))).await;
+        assert_eq!((edited.status, &edited.json["dnd"]), (200, &json!(true)));
+        assert_eq!(office.get(&format!("/v1/users/{user}")).await.etag(), edited.etag());
+        let stale =
+            office.call("PATCH", "/v1/me", &agent, &[("if-match", "\"1\"")], Some(&json!({"dnd": false}))).await;
+        assert_eq!(stale.problem(), (412, "stale"));
+        let more = office.call("PATCH", "/v1/me", &agent, &[], Some(&json!({"enabled": true}))).await;
+        assert_eq!((more.problem(), &more.json["pointer"]), ((400, "bad-body"), &json!("/enabled")));
+        let nobody = office.call("PATCH", "/v1/me", &office.admin, &[], Some(&json!({"dnd": true}))).await;
+        assert_eq!(nobody.problem(), (403, "forbidden"), "this admin token names no user");
+    }
+
+    #[tokio::test]
+    async fn an_agent_takes_and_leaves_assignable_devices_only() {
+        let office = Office::open().await;
+        let (quiet, called) = (office.phone("204").await, office.phone("205").await);
+        office.registry.device_in_call(called, office.clock.now().unix, true, Some("+14155550123"));
+        let (user, agent) = office.user("ann").await;
+        let call = async |method: &str, path: &str| office.call(method, path, &agent, &[], None).await;
+        let choices = call("GET", "/v1/me/devices/choices?linked=false").await;
+        assert_eq!(
+            (choices.items("id"), choices.items("last_caller")),
+            (vec![json!(called)], vec![json!("+14155550123")])
+        );
+        assert_eq!(call("PUT", &format!("/v1/me/devices/{quiet}")).await.problem(), (409, "conflict"));
+        let path = format!("/v1/me/devices/{called}");
+        assert_eq!([call("PUT", &path).await.status, call("PUT", &path).await.status], [201, 200]);
+        assert_eq!(call("GET", "/v1/me/devices").await.items("extension"), ["205"]);
+        assert_eq!(call("GET", "/v1/me/devices/choices?linked=true&q=205").await.items("linked"), [json!(true)]);
+        assert_eq!([call("DELETE", &path).await.status, call("DELETE", &path).await.status], [204, 204]);
+        assert!(call("GET", "/v1/me/devices").await.items("id").is_empty());
+        // An admin may link any device, to whomever the token speaks for.
+        let admin = office.token(office.account, Scope::Admin, Some(user), None);
+        let any = office.call("PUT", &format!("/v1/me/devices/{quiet}"), &admin, &[], None).await;
+        assert_eq!(any.status, 201);
+    }
+
+    #[tokio::test]
+    async fn devices_of_another_account_are_not_there() {
+        let office = Office::open().await;
+        let device = office.phone("205").await;
+        office.registry.device_in_call(device, office.clock.now().unix, true, None);
+        let (other, stranger) = office.stranger();
+        let eve = office.call("POST", "/v1/users", &stranger, &[], Some(&json!({"name": "Eve"}))).await;
+        let eve = office.token(other, Scope::Agent, eve.id().parse().ok(), None);
+        let path = format!("/v1/me/devices/{device}");
+        assert_eq!(office.call("PUT", &path, &eve, &[], None).await.problem(), (404, "not-found"));
+        assert!(office.call("GET", "/v1/me/devices/choices", &eve, &[], None).await.items("id").is_empty());
+    }
+}

@@ -9,6 +9,8 @@ pub mod accounts;
 pub mod answer;
 pub mod auth;
 pub mod body;
+pub mod calls;
+pub mod device_history;
 pub mod devices;
 pub mod etag;
 pub mod events;
@@ -70,9 +72,11 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .merge(sites::router())
         .merge(pbxs::router())
         .merge(devices::router())
+        .merge(device_history::router())
         .merge(users::router())
         .merge(links::router())
         .merge(queues::router())
+        .merge(calls::router())
         .merge(me::router())
         .merge(popups::router())
         .merge(events::router())

@@ -19,7 +19,7 @@ use super::query::{Cursor, Ids, Limit, Page, Params};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
-use crate::model::{AccountId, Pbx, PbxId, QueueRule, SiteId};
+use crate::model::{AccountId, Pbx, PbxId, QueueId, QueueRule, SiteId};
 use crate::store::Stored;
 
 /// The routes of this file.
@@ -106,8 +106,8 @@ async fn list_pbxs(
         headers(("ETag" = String), ("Location" = String))), Creating))]
 async fn create_pbx(State(state): State<AppState>, admin: Admin, Body(edit): Body<PbxEdit>) -> Result<Tagged<Pbx>> {
     let account = admin.account(&state, edit.account)?;
-    let edit = edit.checked(&state, account)?;
-    let pbx = edit.into_pbx(PbxId(state.clock.uuid()), account, state.clock.now().unix);
+    let id = PbxId(state.clock.uuid());
+    let pbx = edit.checked(&state, account, id)?.into_pbx(id, account, state.clock.now().unix);
     let stored = state.registry.create_pbx(pbx)?;
     let location = format!("/v1/pbxs/{}", stored.value.id);
     Tagged::created(&state, stored.value.clone(), stored.seq, location).await
@@ -145,7 +145,7 @@ async fn edit_pbx(
             if edit.account != before.account {
                 return Err(Problem::invalid("/account", "a PBX can't move to another account"));
             }
-            *pbx = edit.checked(&state, pbx.account)?.into_pbx(pbx.id, pbx.account, pbx.created_at);
+            *pbx = edit.checked(&state, pbx.account, id)?.into_pbx(pbx.id, pbx.account, pbx.created_at);
             Ok(())
         },
     )?;
@@ -209,7 +209,7 @@ impl PbxEdit {
         }
     }
 
-    fn checked(self, state: &AppState, account: AccountId) -> Result<Self> {
+    fn checked(self, state: &AppState, account: AccountId, id: PbxId) -> Result<Self> {
         if state.registry.sites.get(self.site).is_none_or(|site| site.value.account != account) {
             return Err(Problem::invalid("/site", "the account has no such site"));
         }
@@ -217,7 +217,12 @@ impl PbxEdit {
         values::within("/passive_grace_s", self.passive_grace_s, 0..=86_400)?;
         values::list("/queue_rules", &self.queue_rules)?;
         for (index, rule) in self.queue_rules.iter().enumerate() {
-            check_rule(&format!("/queue_rules/{index}"), rule)?;
+            let pointer = format!("/queue_rules/{index}");
+            check_rule(&pointer, rule)?;
+            let queue = queue_of(rule).map(|queue| state.registry.queues.get(queue));
+            if queue.is_some_and(|queue| queue.is_none_or(|queue| queue.value.pbx != id)) {
+                return Err(Problem::invalid(format!("{pointer}/queue"), "the PBX has no such queue"));
+            }
         }
         let name = values::name("/name", &self.name)?;
         let domain = values::domain("/domain", &self.domain)?;
@@ -227,7 +232,13 @@ impl PbxEdit {
     }
 }
 
-/// Whether its queues are there the registry checks.
+fn queue_of(rule: &QueueRule) -> Option<QueueId> {
+    match rule {
+        QueueRule::Dialled { queue, .. } | QueueRule::NamePrefix { queue, .. } => Some(*queue),
+        QueueRule::Header { queue, .. } => *queue,
+    }
+}
+
 fn check_rule(pointer: &str, rule: &QueueRule) -> Result<()> {
     match rule {
         QueueRule::Dialled { number, .. } => {
@@ -264,3 +275,91 @@ const fn passive_grace_s() -> u32 {
 
 const LIST: &str = "pbxs";
 const HEADER_NAME_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+    use crate::model::Scope;
+
+    async fn site(office: &Office) -> serde_json::Value {
+        office.post("/v1/sites", &json!({"name": "Berlin"})).await.json["id"].clone()
+    }
+
+    #[tokio::test]
+    async fn a_pbx_is_created_with_defaults_edited_and_deleted() {
+        let office = Office::open().await;
+        let body = json!({"site": site(&office).await, "name": "Asterisk", "domain": "PBX.Example",
+            "networks": ["192.0.2.77/24"], "aliases": ["192.0.2.10"]});
+        let created = office.post("/v1/pbxs", &body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        assert_eq!(created.json["domain"], "pbx.example");
+        assert_eq!(created.json["networks"], json!(["192.0.2.0/24"]));
+        assert_eq!((&created.json["any_domain"], &created.json["control"]), (&json!(true), &json!(false)));
+        let path = format!("/v1/pbxs/{}", created.id());
+        let edited = office.patch(&path, &json!({"aliases": [], "any_domain": false})).await;
+        assert_eq!((&edited.json["aliases"], &edited.json["any_domain"]), (&json!([]), &json!(false)));
+        assert_eq!(edited.json["domain"], "pbx.example");
+        assert_eq!(office.get("/v1/pbxs").await.items("name"), ["Asterisk", "default"]);
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&path).await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn queue_rules_name_queues_of_this_pbx() {
+        let office = Office::open().await;
+        let pbx = format!("/v1/pbxs/{}", office.pbx);
+        let queue = office.post("/v1/queues", &json!({"pbx": office.pbx, "name": "sales", "number": "800"})).await;
+        let queue = queue.json["id"].clone();
+        let rules = json!([{"match": "dialled", "number": "800", "queue": queue},
+            {"match": "header", "name": "X-Queue", "value": null, "queue": null},
+            {"match": "name_prefix", "prefix": "SALES: ", "queue": queue}]);
+        let edited = office.patch(&pbx, &json!({ "queue_rules": rules })).await;
+        assert_eq!((edited.status, &edited.json["queue_rules"]), (200, &rules), "{edited:?}");
+        assert_eq!(office.delete(&format!("/v1/queues/{}", queue.as_str().unwrap())).await.problem(), (409, "in-use"));
+        let unknown = json!([{"match": "dialled", "number": "1", "queue": office.account}]);
+        let refused = office.patch(&pbx, &json!({ "queue_rules": unknown })).await;
+        assert_eq!(
+            (refused.problem(), &refused.json["pointer"]),
+            ((422, "invalid-value"), &json!("/queue_rules/0/queue"))
+        );
+        let bad = json!([{"match": "header", "name": "X Queue", "value": null, "queue": null}]);
+        let refused = office.patch(&pbx, &json!({ "queue_rules": bad })).await;
+        assert_eq!((refused.status, &refused.json["pointer"]), (422, &json!("/queue_rules/0/name")));
+        let unread = office.patch(&pbx, &json!({"queue_rules": [{"match": "guess"}]})).await;
+        assert_eq!((unread.problem(), &unread.json["pointer"]), ((400, "bad-body"), &json!("/queue_rules/0/match")));
+    }
+
+    #[tokio::test]
+    async fn bad_values_are_named_by_pointer() {
+        let office = Office::open().await;
+        let site = site(&office).await;
+        let good = json!({"site": site, "name": "Asterisk", "domain": "pbx.example"});
+        for (member, value, pointer) in [
+            ("domain", json!("sip:pbx.example"), "/domain"),
+            ("networks", json!(["192.0.2.0/33"]), "/networks/0"),
+            ("site", json!(office.account), "/site"),
+            ("passive_expires_max_s", json!(5), "/passive_expires_max_s"),
+            ("passive_grace_s", json!(100_000), "/passive_grace_s"),
+        ] {
+            let mut body = good.clone();
+            body[member] = value;
+            let refused = office.post("/v1/pbxs", &body).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (422, Some(pointer)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pbx_token_reads_its_own_pbx_and_no_other() {
+        let office = Office::open().await;
+        let body = json!({"site": site(&office).await, "name": "Other", "domain": "other.example"});
+        let other = office.post("/v1/pbxs", &body).await.id().to_owned();
+        let token = office.token(office.account, Scope::Pbx, None, Some(office.pbx));
+        let own = format!("/v1/pbxs/{}", office.pbx);
+        assert_eq!(office.call("GET", &own, &token, &[], None).await.status, 200);
+        assert_eq!(office.call("GET", &format!("/v1/pbxs/{other}"), &token, &[], None).await.status, 404);
+        let edit = json!({"name": "Mine"});
+        assert_eq!(office.call("PATCH", &own, &token, &[], Some(&edit)).await.problem(), (403, "forbidden"));
+    }
+}

@@ -1,7 +1,5 @@
 //! What comes in the path and the query: ids, filters, moments, and the cursors of pages.
 
-use std::fmt;
-
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use base64::Engine as _;
@@ -70,6 +68,14 @@ impl<'de> Deserialize<'de> for Cursor {
     }
 }
 
+impl Limit {
+    /// As the history's questions take it.
+    #[must_use]
+    pub fn as_u32(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
 impl Default for Limit {
     fn default() -> Self {
         Self(50)
@@ -118,12 +124,6 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
         let Query(query) = Query::try_from_uri(&parts.uri)
             .map_err(|rejection| Problem::new(Kind::BadRequest, rejection.body_text()))?;
         Ok(Self(query))
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -231,3 +231,79 @@ fn seen(state: &AppState, caller: AdminOrPbx, id: QueueId) -> Result<Arc<Stored<
 }
 
 const LIST: &str = "queues";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+    use crate::model::Scope;
+
+    async fn queue(office: &Office, name: &str) -> String {
+        office.post("/v1/queues", &json!({"pbx": office.pbx, "name": name})).await.id().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_queue_is_created_renamed_and_deleted() {
+        let office = Office::open().await;
+        let created = office.post("/v1/queues", &json!({"pbx": office.pbx, "name": "sales", "number": "800"})).await;
+        assert_eq!((created.status, &created.json["account"]), (201, &json!(office.account)));
+        let path = format!("/v1/queues/{}", created.id());
+        let edited = office.patch(&path, &json!({"number": null, "name": "Sales"})).await;
+        assert_eq!((&edited.json["number"], &edited.json["name"]), (&json!(null), &json!("Sales")));
+        assert_eq!(office.get(&format!("/v1/queues?pbx={}", office.pbx)).await.items("name"), ["Sales"]);
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&path).await.status, 404);
+        let unknown = office.post("/v1/queues", &json!({"pbx": office.account, "name": "x"})).await;
+        assert_eq!((unknown.status, &unknown.json["pointer"]), (422, &json!("/pbx")));
+    }
+
+    #[tokio::test]
+    async fn members_come_pause_and_go_and_asking_twice_is_fine() {
+        let office = Office::open().await;
+        let (queue, device) = (queue(&office, "sales").await, office.phone("101").await);
+        let path = format!("/v1/queues/{queue}/members/{device}");
+        let put = async |body| office.call("PUT", &path, &office.admin, &[], Some(&body)).await;
+        let joined = put(json!({})).await;
+        assert_eq!((joined.status, &joined.json["members"][0]["device"]), (200, &json!(device)));
+        let since = joined.json["members"][0]["since"].clone();
+        office.clock.advance(std::time::Duration::from_secs(5));
+        let paused = put(json!({"paused": true, "pause_reason": "lunch"})).await;
+        let member = json!({"device": device, "paused": true, "pause_reason": "lunch", "since": since});
+        assert_eq!(paused.json["members"], json!([member]));
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&format!("/v1/queues/{queue}")).await.json["members"], json!([]));
+        assert_eq!(office.delete(&path).await.status, 204);
+        let unknown = format!("/v1/queues/{queue}/members/{}", office.account);
+        assert_eq!(office.call("PUT", &unknown, &office.admin, &[], Some(&json!({}))).await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn a_pbx_token_sets_members_on_its_own_pbx_only() {
+        let office = Office::open().await;
+        let (queue, device) = (queue(&office, "sales").await, office.phone("101").await);
+        let token = office.token(office.account, Scope::Pbx, None, Some(office.pbx));
+        let path = format!("/v1/queues/{queue}/members/{device}");
+        assert_eq!(office.call("PUT", &path, &token, &[], Some(&json!({}))).await.status, 200);
+        assert_eq!(office.call("GET", "/v1/queues", &token, &[], None).await.items("name"), ["sales"]);
+        let site = office.post("/v1/sites", &json!({"name": "Berlin"})).await.json["id"].clone();
+        let other = json!({"site": site, "name": "Other", "domain": "other.example"});
+        let other = office.post("/v1/pbxs", &other).await.id().parse().unwrap();
+        let foreign = office.token(office.account, Scope::Pbx, None, Some(other));
+        assert_eq!(office.call("PUT", &path, &foreign, &[], Some(&json!({}))).await.problem(), (404, "not-found"));
+        assert_eq!(office.call("DELETE", &path, &foreign, &[], None).await.problem(), (404, "not-found"));
+        assert!(office.call("GET", "/v1/queues", &foreign, &[], None).await.items("name").is_empty());
+        let create = json!({"pbx": office.pbx, "name": "mine"});
+        assert_eq!(office.call("POST", "/v1/queues", &token, &[], Some(&create)).await.problem(), (403, "forbidden"));
+    }
+
+    #[tokio::test]
+    async fn queues_of_another_account_are_not_there() {
+        let office = Office::open().await;
+        let path = format!("/v1/queues/{}", queue(&office, "sales").await);
+        let (_, stranger) = office.stranger();
+        assert_eq!(office.call("GET", &path, &stranger, &[], None).await.problem(), (404, "not-found"));
+        let create = json!({"pbx": office.pbx, "name": "mine"});
+        assert_eq!(office.call("POST", "/v1/queues", &stranger, &[], Some(&create)).await.status, 422);
+    }
+}

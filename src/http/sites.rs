@@ -145,3 +145,102 @@ fn seen(state: &AppState, admin: Admin, id: SiteId) -> Result<std::sync::Arc<Sto
 }
 
 const LIST: &str = "sites";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn a_site_is_created_read_renamed_and_deleted() {
+        let office = Office::open().await;
+        let created = office.post("/v1/sites", &json!({"name": " Berlin "})).await;
+        assert_eq!((created.status, &created.json["name"]), (201, &json!("Berlin")));
+        let path = created.headers["location"].to_str().unwrap().to_owned();
+        assert_eq!(office.get(&path).await.etag(), created.etag());
+        let renamed = office.patch(&path, &json!({"name": "Hamburg"})).await;
+        assert_eq!((renamed.status, &renamed.json["name"]), (200, &json!("Hamburg")));
+        assert_ne!(renamed.etag(), created.etag());
+        assert!(office.get("/v1/sites").await.items("name").contains(&json!("Hamburg")));
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&path).await.problem(), (404, "not-found"));
+        assert_eq!(office.delete(&path).await.problem(), (404, "not-found"));
+    }
+
+    #[tokio::test]
+    async fn an_edit_of_an_older_version_is_refused_with_the_present_one() {
+        let office = Office::open().await;
+        let created = office.post("/v1/sites", &json!({"name": "Berlin"})).await;
+        let path = format!("/v1/sites/{}", created.id());
+        let old = [("if-match", created.etag())];
+        let edit = |name: &str| json!({ "name": name });
+        let (one, two) = (edit("One"), edit("Two"));
+        let first = office.call("PATCH", &path, &office.admin, &old, Some(&one)).await;
+        assert_eq!(first.status, 200);
+        let second = office.call("PATCH", &path, &office.admin, &old, Some(&two)).await;
+        assert_eq!(second.problem(), (412, "stale"));
+        assert_eq!((&second.json["etag"], second.etag()), (&json!(first.etag()), first.etag()));
+        assert_eq!(office.call("DELETE", &path, &office.admin, &old, None).await.problem(), (412, "stale"));
+        for ok in [first.etag(), "*"] {
+            let again = office.call("PATCH", &path, &office.admin, &[("if-match", ok)], Some(&one)).await;
+            assert_eq!((again.status, again.etag()), (200, first.etag()), "an edit that changes nothing is no change");
+        }
+        let bad = office.call("PATCH", &path, &office.admin, &[("if-match", "7")], Some(&one)).await;
+        assert_eq!((bad.problem(), &bad.json["parameter"]), ((400, "bad-request"), &json!("If-Match")));
+    }
+
+    #[tokio::test]
+    async fn a_site_with_pbxs_stays_and_a_taken_name_is_a_conflict() {
+        let office = Office::open().await;
+        let site = office.registry.pbxs.get(office.pbx).unwrap().value.site;
+        assert_eq!(office.delete(&format!("/v1/sites/{site}")).await.problem(), (409, "in-use"));
+        assert_eq!(office.post("/v1/sites", &json!({"name": "Berlin"})).await.status, 201);
+        assert_eq!(office.post("/v1/sites", &json!({"name": "BERLIN"})).await.problem(), (409, "conflict"));
+    }
+
+    #[tokio::test]
+    async fn pages_follow_one_another_by_their_cursor() {
+        let office = Office::open().await;
+        for n in 0..5 {
+            assert_eq!(office.post("/v1/sites", &json!({"name": format!("Site {n}")})).await.status, 201);
+        }
+        let mut names = Vec::new();
+        let mut path = "/v1/sites?limit=2".to_owned();
+        loop {
+            let page = office.get(&path).await;
+            assert!(page.json["items"].as_array().unwrap().len() <= 2);
+            names.extend(page.items("name"));
+            let Some(next) = page.json["next"].as_str() else { break };
+            path = format!("/v1/sites?limit=2&after={next}");
+        }
+        assert_eq!(names, ["default", "Site 0", "Site 1", "Site 2", "Site 3", "Site 4"]);
+        let foreign = office.get("/v1/users?limit=1").await.json["next"].as_str().map(str::to_owned);
+        assert_eq!(foreign, None);
+        let of_sites = office.get("/v1/sites?limit=1").await.json["next"].as_str().unwrap().to_owned();
+        let refused = office.get(&format!("/v1/users?after={of_sites}")).await;
+        assert_eq!((refused.problem(), &refused.json["parameter"]), ((400, "bad-request"), &json!("after")));
+        for bad in ["limit=0", "limit=501", "after=%00", "colour=red"] {
+            assert_eq!(office.get(&format!("/v1/sites?{bad}")).await.problem(), (400, "bad-request"), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stranger_finds_nothing_and_agents_are_refused() {
+        let office = Office::open().await;
+        let id = office.post("/v1/sites", &json!({"name": "Berlin"})).await.id().to_owned();
+        let (_, stranger) = office.stranger();
+        let edit = json!({"name": "Mine"});
+        for (method, body) in [("GET", None), ("PATCH", Some(&edit)), ("DELETE", None)] {
+            let answer = office.call(method, &format!("/v1/sites/{id}"), &stranger, &[], body).await;
+            assert_eq!(answer.problem(), (404, "not-found"), "{method}");
+        }
+        let body = json!({"name": "Mine", "account": office.account});
+        assert_eq!(office.call("POST", "/v1/sites", &stranger, &[], Some(&body)).await.status, 404);
+        let (_, agent) = office.user("ann").await;
+        let refused = office.call("GET", "/v1/sites", &agent, &[], None).await;
+        assert_eq!(refused.problem(), (403, "forbidden"));
+        let challenge = refused.headers["www-authenticate"].to_str().unwrap();
+        assert!(challenge.contains("insufficient_scope") && challenge.contains("scope=\"admin\""), "{challenge}");
+    }
+}

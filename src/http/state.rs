@@ -67,7 +67,15 @@ impl From<ChangeError> for Problem {
             ChangeError::Conflict { .. } => Self::new(Kind::Conflict, detail),
             ChangeError::Limit { .. } => Self::new(Kind::LimitReached, detail),
             ChangeError::InUse { .. } => Self::new(Kind::InUse, detail),
-            ChangeError::Invalid { .. } => Self::invalid("", detail),
+            ChangeError::Invalid { .. } => {
+                // The registry names the member first: `site: no such site in this account`.
+                let named = detail
+                    .split_once(": ")
+                    .filter(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+                let (pointer, detail) =
+                    named.map_or((String::new(), &*detail), |(name, detail)| (format!("/{name}"), detail));
+                Self::invalid(pointer, detail)
+            }
         }
     }
 }

@@ -14,8 +14,9 @@ use super::secret::Secret;
 use super::state::{AppState, Settings};
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, AccountSettings, Binding, BindingSource, DeviceId, NumberPlan, PbxId, Scope, Token, TokenId,
-    Transport, UnixMillis, UserId,
+    Account, AccountId, AccountSettings, Binding, BindingSource, Call, CallId, CallState, CallUser, DeviceId,
+    Direction, NumberPlan, Offer, OfferId, OfferState, Party, PbxId, Scope, Token, TokenId, Transport, UnixMillis,
+    UserAction, UserId,
 };
 use crate::registry::{Change, Limits, Registry};
 use crate::store::Store;
@@ -124,6 +125,64 @@ impl Office {
         let registered = self.registry.register(&target, BindingSource::Registrar, now, set);
         self.registry.committed(registered.seq.unwrap()).await.unwrap();
         registered.device
+    }
+
+    /// An inbound call that rings `device`, with an offer for `user`, live from now on.
+    pub fn ring(&self, device: DeviceId, user: UserId) -> Call {
+        let site = self.registry.pbxs.get(self.pbx).unwrap().value.site;
+        let now = self.clock.now().unix;
+        let id = CallId(self.clock.uuid());
+        let number = Some("+14155550123".to_owned());
+        let caller = Party { number, external: true, ..Party::default() };
+        let offer = Offer {
+            id: OfferId::derive(site, id, user),
+            account: self.account,
+            call: id,
+            user,
+            state: OfferState::Offered,
+            reason: None,
+            device: Some(device),
+            queue: None,
+            direction: Direction::Inbound,
+            caller: caller.clone(),
+            callee: Party::default(),
+            offered_at: now,
+            answered_at: None,
+            closed_at: None,
+            expires_at: UnixMillis(now.0 + 120_000),
+            version: 1,
+        };
+        let call = Call {
+            id,
+            account: self.account,
+            site,
+            pbx: self.pbx,
+            state: CallState::Ringing,
+            direction: Direction::Inbound,
+            caller,
+            callee: Party { device: Some(device), ..Party::default() },
+            queue: None,
+            began_at: now,
+            answered_at: None,
+            ended_at: None,
+            outcome: None,
+            ring_ms: 0,
+            talk_ms: 0,
+            legs: Vec::new(),
+            users: vec![CallUser { user, device, action: UserAction::Rang }],
+            offers: vec![offer],
+        };
+        self.change(call.clone());
+        call
+    }
+
+    /// Notes how a call now stands and tells whose screens it is on.
+    pub fn change(&self, call: Call) {
+        let call = Arc::new(call);
+        self.registry.live.put_call(call.clone());
+        for offer in &call.offers {
+            self.registry.streams.publish_offer(offer, self.clock.now().tick);
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

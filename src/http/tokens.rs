@@ -212,3 +212,78 @@ impl TokenNew {
 }
 
 const LIST: &str = "tokens";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn a_secret_is_shown_once_and_works_until_it_expires() {
+        let office = Office::open().await;
+        let expires_at = office.clock.now().unix.0 + 60_000;
+        let body = json!({"scope": "admin", "label": "CRM", "expires_at": expires_at});
+        let created = office.post("/v1/tokens", &body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        let secret = created.json["secret"].as_str().unwrap();
+        assert!(secret.starts_with("hs_"));
+        let read = office.get(created.headers["location"].to_str().unwrap()).await;
+        assert!(!read.json.to_string().contains(secret) && read.json.get("hash").is_none());
+        assert!(office.get("/v1/tokens").await.json.to_string().find("hash").is_none());
+        assert_eq!(office.call("GET", "/v1/me", secret, &[], None).await.status, 200);
+        office.clock.advance(std::time::Duration::from_mins(1));
+        assert_eq!(office.call("GET", "/v1/me", secret, &[], None).await.problem(), (401, "unauthorized"));
+    }
+
+    #[tokio::test]
+    async fn a_deleted_token_stops_working_at_once() {
+        let office = Office::open().await;
+        let created = office.post("/v1/tokens", &json!({"scope": "admin", "label": "CRM"})).await;
+        let secret = created.json["secret"].as_str().unwrap();
+        assert_eq!(office.delete(&format!("/v1/tokens/{}", created.id())).await.status, 204);
+        assert_eq!(office.call("GET", "/v1/me", secret, &[], None).await.problem(), (401, "unauthorized"));
+    }
+
+    #[tokio::test]
+    async fn a_token_names_whom_its_scope_needs_and_nobody_else() {
+        let office = Office::open().await;
+        let (user, _) = office.user("ann").await;
+        for (body, pointer) in [
+            (json!({"scope": "agent", "label": "x"}), "/user"),
+            (json!({"scope": "agent", "label": "x", "user": office.pbx}), "/user"),
+            (json!({"scope": "agent", "label": "x", "user": user, "pbx": office.pbx}), "/pbx"),
+            (json!({"scope": "pbx", "label": "x"}), "/pbx"),
+            (json!({"scope": "pbx", "label": "x", "pbx": office.pbx, "user": user}), "/user"),
+            (json!({"scope": "pbx", "label": "x", "pbx": user}), "/pbx"),
+            (json!({"scope": "admin", "label": ""}), "/label"),
+            (json!({"scope": "admin", "label": "x", "expires_at": 1}), "/expires_at"),
+        ] {
+            let refused = office.post("/v1/tokens", &body).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (422, Some(pointer)), "{body}");
+        }
+        for good in [
+            json!({"scope": "agent", "label": "x", "user": user}),
+            json!({"scope": "admin", "label": "x", "user": user}),
+            json!({"scope": "pbx", "label": "x", "pbx": office.pbx}),
+        ] {
+            assert_eq!(office.post("/v1/tokens", &good).await.status, 201, "{good}");
+        }
+        assert_eq!(office.get("/v1/tokens?scope=pbx").await.items("pbx"), [json!(office.pbx)]);
+    }
+
+    #[tokio::test]
+    async fn tokens_are_made_for_accounts_below_and_reach_no_further() {
+        let office = Office::open().await;
+        let branch = office.post("/v1/accounts", &json!({"name": "Branch"})).await.json["id"].clone();
+        let body = json!({"scope": "admin", "label": "Branch", "account": branch});
+        let created = office.post("/v1/tokens", &body).await;
+        let secret = created.json["secret"].as_str().unwrap();
+        let me = office.call("GET", "/v1/me", secret, &[], None).await;
+        assert_eq!(me.json["account"], branch);
+        let up = json!({"scope": "admin", "label": "Up", "account": office.account});
+        assert_eq!(office.call("POST", "/v1/tokens", secret, &[], Some(&up)).await.problem(), (404, "not-found"));
+        let (_, agent) = office.user("ann").await;
+        assert_eq!(office.call("POST", "/v1/tokens", &agent, &[], Some(&up)).await.problem(), (403, "forbidden"));
+    }
+}

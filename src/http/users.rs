@@ -234,3 +234,115 @@ const FIRST: &str = "The first user of an account is its first admin and enabled
 const ENABLED: &str = "This user is enabled: linked devices pop on their screen.";
 const DISABLED: &str = "This user is disabled: they can log in, but nothing pops on their screen and their calls are not \
                         attributed until `enabled` is set.";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn t11_only_the_first_user_of_an_account_is_enabled_by_default_and_the_answer_says_so() {
+        let office = Office::open().await;
+        let later = office.post("/v1/users", &json!({"name": "Ann"})).await;
+        assert_eq!((later.status, &later.json["enabled"]), (201, &json!(false)), "the office has its admin already");
+        assert!(later.json["notice"].as_str().unwrap().contains("disabled"));
+        let branch = office.post("/v1/accounts", &json!({"name": "Branch"})).await.json["id"].clone();
+        let first = office.post("/v1/users", &json!({"name": "Boss", "account": branch})).await;
+        assert_eq!(first.json["enabled"], true);
+        assert!(first.json["notice"].as_str().unwrap().contains("first admin"));
+        let second = office.post("/v1/users", &json!({"name": "Clerk", "account": branch})).await;
+        assert_eq!(second.json["enabled"], false);
+        let asked = office.post("/v1/users", &json!({"name": "Temp", "account": branch, "enabled": true})).await;
+        assert_eq!(asked.json["enabled"], true);
+    }
+
+    #[tokio::test]
+    async fn t10_a_user_is_enabled_and_disabled_at_any_time() {
+        let office = Office::open().await;
+        let created = office.post("/v1/users", &json!({"name": "Ann", "email": "ann@office.example"})).await;
+        let path = format!("/v1/users/{}", created.id());
+        for enabled in [true, false, true] {
+            let edited = office.patch(&path, &json!({ "enabled": enabled })).await;
+            assert_eq!((edited.status, &edited.json["enabled"]), (200, &json!(enabled)));
+            assert_eq!(edited.json["email"], "ann@office.example");
+            assert_eq!(office.get(&path).await.json["enabled"], json!(enabled));
+        }
+        assert_eq!(office.get("/v1/users?enabled=true&q=ANN@").await.items("name"), ["Ann"]);
+        assert!(office.get("/v1/users?enabled=false&q=ann").await.items("name").is_empty());
+    }
+
+    #[tokio::test]
+    async fn queues_do_not_disturb_and_pop_on_are_edited_and_cleared() {
+        let office = Office::open().await;
+        let queue = office.post("/v1/queues", &json!({"pbx": office.pbx, "name": "sales"})).await.json["id"].clone();
+        let created = office.post("/v1/users", &json!({"name": "Ann", "email": "a@office.example"})).await;
+        let path = format!("/v1/users/{}", created.id());
+        let patch = json!({"queues": [queue, queue], "dnd": true, "pop_on": "never", "email": null});
+        let edited = office.patch(&path, &patch).await.json;
+        assert_eq!((&edited["queues"], &edited["dnd"]), (&json!([queue]), &json!(true)));
+        assert_eq!((&edited["pop_on"], &edited["email"]), (&json!("never"), &json!(null)));
+        let of_queue = office.get(&format!("/v1/users?queue={}", queue.as_str().unwrap())).await;
+        assert_eq!(of_queue.items("name"), ["Ann"]);
+        assert_eq!(office.delete(&format!("/v1/queues/{}", queue.as_str().unwrap())).await.status, 204);
+        assert_eq!(office.get(&path).await.json["queues"], json!([]), "a deleted queue is nobody's");
+        let unknown = office.patch(&path, &json!({"queues": [queue]})).await;
+        assert_eq!((unknown.problem(), &unknown.json["pointer"]), ((422, "invalid-value"), &json!("/queues/0")));
+    }
+
+    #[tokio::test]
+    async fn bad_bodies_are_named_by_pointer() {
+        let office = Office::open().await;
+        for (body, status, pointer) in [
+            (json!({"name": 5}), 400, "/name"),
+            (json!({"name": "Ann", "enabled": "yes"}), 400, "/enabled"),
+            (json!({"name": "Ann", "role": "boss"}), 400, "/role"),
+            (json!({"name": "Ann", "pop_on": "later"}), 400, "/pop_on"),
+            (json!({"name": "Ann", "queues": ["x"]}), 400, "/queues/0"),
+            (json!({}), 400, ""),
+            (json!([]), 400, ""),
+            (json!({"name": " "}), 422, "/name"),
+            (json!({"name": "Ann", "email": "ann"}), 422, "/email"),
+        ] {
+            let refused = office.post("/v1/users", &body).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (status, Some(pointer)), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_email_is_unique_within_the_account_only() {
+        let office = Office::open().await;
+        let body = json!({"name": "Ann", "email": "ann@office.example"});
+        assert_eq!(office.post("/v1/users", &body).await.status, 201);
+        let again = json!({"name": "Other Ann", "email": "ANN@office.example"});
+        assert_eq!(office.post("/v1/users", &again).await.problem(), (409, "conflict"));
+        let (_, stranger) = office.stranger();
+        assert_eq!(office.call("POST", "/v1/users", &stranger, &[], Some(&body)).await.status, 201);
+    }
+
+    #[tokio::test]
+    async fn deleting_a_user_ends_their_links_and_tokens() {
+        let office = Office::open().await;
+        let (user, agent) = office.user("ann").await;
+        let device = office.phone("101").await;
+        assert_eq!(office.put(&format!("/v1/users/{user}/devices/{device}")).await.status, 201);
+        assert_eq!(office.delete(&format!("/v1/users/{user}")).await.status, 204);
+        assert_eq!(office.get(&format!("/v1/devices/{device}")).await.json["users"], json!([]));
+        assert_eq!(office.call("GET", "/v1/me", &agent, &[], None).await.problem(), (401, "unauthorized"));
+    }
+
+    #[tokio::test]
+    async fn users_of_another_account_are_not_there() {
+        let office = Office::open().await;
+        let (user, _) = office.user("ann").await;
+        let (_, stranger) = office.stranger();
+        let edit = json!({"enabled": false});
+        let path = format!("/v1/users/{user}");
+        for (method, body) in [("GET", None), ("PATCH", Some(&edit)), ("DELETE", None)] {
+            assert_eq!(office.call(method, &path, &stranger, &[], body).await.problem(), (404, "not-found"));
+        }
+        let list = format!("/v1/users?account={}", office.account);
+        assert_eq!(office.call("GET", &list, &stranger, &[], None).await.problem(), (404, "not-found"));
+        assert!(office.call("GET", "/v1/users", &stranger, &[], None).await.items("id").is_empty());
+    }
+}

@@ -18,6 +18,7 @@ impl Registry {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<HistoryPage<Call>, StoreError> {
+        self.settle().await;
         self.store.calls_page(account, filter, cursor, limit).await
     }
 
@@ -26,10 +27,11 @@ impl Registry {
     /// # Errors
     /// [`StoreError`] when the database can't answer.
     pub async fn call(&self, id: CallId) -> Result<Option<Call>, StoreError> {
-        match self.live.call(id) {
-            Some(call) => Ok(Some((*call).clone())),
-            None => self.store.call(id).await,
+        if let Some(call) = self.live.call(id) {
+            return Ok(Some((*call).clone()));
         }
+        self.settle().await;
+        self.store.call(id).await
     }
 
     /// Why who got or did not get a call's popup, in the order it was decided.
@@ -37,6 +39,7 @@ impl Registry {
     /// # Errors
     /// [`StoreError`] when the database can't answer.
     pub async fn trail(&self, call: CallId) -> Result<Vec<TrailEntry>, StoreError> {
+        self.settle().await;
         self.store.trail(call).await
     }
 
@@ -50,6 +53,7 @@ impl Registry {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<HistoryPage<Transition>, StoreError> {
+        self.settle().await;
         self.store.transitions(device, cursor, limit).await
     }
 
@@ -79,5 +83,11 @@ impl Registry {
         }
         links.retain(|_, link| link.began_at <= at && link.ended_at.is_none_or(|ended| ended > at));
         Ok(links.into_values().collect())
+    }
+
+    /// Gives what was just recorded the time to be stored, so that whoever saw a call end finds it. With the database
+    /// behind, the answer is what it has.
+    async fn settle(&self) {
+        self.journal.history_committed(self.limits.commit_wait).await;
     }
 }

@@ -128,8 +128,8 @@ impl Registry {
             limits,
         });
         registry.restore(loaded, now);
-        let records: std::sync::Weak<Self> = Arc::downgrade(&registry);
-        registry.journal.start(records.clone());
+        let records = Arc::downgrade(&registry);
+        registry.store.start(registry.journal.clone(), records.clone());
         tokio::spawn(async move {
             let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
             loop {
@@ -138,8 +138,8 @@ impl Registry {
                 while registry.expire(registry.clock.now()) {
                     tokio::task::yield_now().await;
                 }
-                let committed = *registry.journal.committed_watch().borrow();
-                registry.links.forget(|seq| seq.0 <= committed && !registry.journal.is_refused(seq));
+                registry.links.forget(|seq| registry.journal.is_committed(seq));
+                registry.journal.report();
             }
         });
         Ok(registry)
@@ -181,7 +181,7 @@ impl Registry {
     /// Whether the change `seq` is stored. Never waits.
     #[must_use]
     pub fn is_stored(&self, seq: Seq) -> bool {
-        *self.journal.committed_watch().borrow() >= seq.0 && !self.journal.is_refused(seq)
+        self.journal.is_committed(seq)
     }
 
     /// Waits until all changes so far are stored, at most `wait`; for a shutdown.
@@ -239,6 +239,12 @@ impl Registry {
         }
         loaded.links.into_iter().for_each(|row| self.links.restore(row));
         loaded.calls.into_iter().for_each(|call| self.live.remember(Arc::new(call)));
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.journal.close();
     }
 }
 

@@ -26,7 +26,8 @@ pub fn decode(text: &str, now: Now) -> Result<Vec<Binding>, serde_json::Error> {
 /// One contact on disk. New fields need a default; unknown ones are skipped, so that an older version can read on.
 #[derive(Serialize, Deserialize)]
 struct Contact<'a> {
-    contact: Text<'a>,
+    #[serde(rename = "contact")]
+    uri: Text<'a>,
     expires_at: i64,
     #[serde(default = "full_preference", skip_serializing_if = "is_full_preference")]
     q: u16,
@@ -52,7 +53,7 @@ type Text<'a> = std::borrow::Cow<'a, str>;
 impl<'a> Contact<'a> {
     fn of(binding: &'a Binding, now: Now) -> Self {
         Self {
-            contact: Text::Borrowed(&binding.contact),
+            uri: Text::Borrowed(&binding.contact),
             expires_at: now.to_unix(binding.expires_at).0,
             q: binding.q,
             transport: binding.transport,
@@ -70,7 +71,7 @@ impl<'a> Contact<'a> {
 
     fn into_binding(self, now: Now) -> Binding {
         Binding {
-            contact: self.contact.into(),
+            contact: self.uri.into(),
             expires_at: now.to_tick(UnixMillis(self.expires_at)),
             q: self.q,
             transport: self.transport,

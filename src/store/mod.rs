@@ -1,81 +1,88 @@
 //! The only SQL: load at start, group commit, history queries.
+//!
+//! The registry marks what it changes in a [`Journal`]; the journal's task reads the records back through [`Records`] and
+//! writes them. Nothing here knows the registry.
 
+mod batch;
 pub mod contacts;
+mod engine;
+mod error;
 mod history;
 mod journal;
+mod load;
 mod pending;
+mod prune;
 mod rows;
 mod seq;
+mod statements;
+mod writer;
 
-use crate::model::{Account, Call, Device, DeviceId, Link, Now, Pbx, Queue, Site, Token, User};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
+use crate::clock::Clock;
+
+pub use engine::Timeouts;
+pub use error::StoreError;
 pub use history::{CallFilter, HistoryPage, LinksOf};
 pub use journal::{Journal, NotStored, Records};
+pub use load::Loaded;
+pub use prune::Retention;
 pub use rows::Row;
 pub use seq::{DirtyKey, Kind, Seq, Stored};
 
-/// The database.
+use engine::{Engine, Writer};
+use writer::Database;
+
+/// The database. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Store {}
-
-/// Why the database could not be opened or asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The URL names no engine we know.
-    #[error("database URL must start with sqlite: or postgres:")]
-    Url,
-    /// It could not be reached, or did not answer in time.
-    #[error("database unavailable: {0}")]
-    Unavailable(String),
-    /// The page cursor is none of ours.
-    #[error("bad cursor")]
-    Cursor,
-    /// It holds something we did not write.
-    #[error("corrupt row: {0}")]
-    Corrupt(String),
-}
-
-/// Everything the registry keeps in memory, as the database has it.
-#[derive(Debug, Default)]
-pub struct Loaded {
-    /// Tenants.
-    pub accounts: Vec<Stored<Account>>,
-    /// Sites.
-    pub sites: Vec<Stored<Site>>,
-    /// PBXs.
-    pub pbxs: Vec<Stored<Pbx>>,
-    /// People.
-    pub users: Vec<Stored<User>>,
-    /// Queues.
-    pub queues: Vec<Stored<Queue>>,
-    /// Tokens.
-    pub tokens: Vec<Stored<Token>>,
-    /// Devices.
-    pub devices: Vec<Stored<Device>>,
-    /// Bindings by device.
-    pub bindings: Vec<(DeviceId, Stored<Vec<crate::model::Binding>>)>,
-    /// Links that last.
-    pub links: Vec<Stored<Link>>,
-    /// Calls that had not ended.
-    pub calls: Vec<Call>,
-    /// Highest number any row carries.
-    pub seq: Seq,
+pub struct Store {
+    engine: Engine,
+    timeouts: Timeouts,
+    /// The writer's connection, until the journal takes it.
+    writer: Arc<Mutex<Option<Writer>>>,
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` or `postgres://…` and brings its tables up to date.
+    /// Opens `sqlite:PATH` or `postgres://…`, keeps other daemons out and brings the tables up to date.
     ///
     /// # Errors
-    /// [`StoreError`] when the URL is of neither kind or the database can't be opened.
+    /// [`StoreError`] when the URL is of neither kind, or the database can't be opened, is another daemon's or a newer
+    /// version's.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        if url.starts_with("sqlite:") || url.starts_with("postgres") { Ok(Self {}) } else { Err(StoreError::Url) }
+        Self::open_with(url, Timeouts::default()).await
     }
 
-    /// Reads all that lives in memory.
+    /// [`Store::open`] with other timeouts.
     ///
     /// # Errors
-    /// [`StoreError`] when the database can't be read or a row makes no sense.
-    pub async fn load(&self, _now: Now) -> Result<Loaded, StoreError> {
-        Ok(Loaded::default())
+    /// As [`Store::open`].
+    pub async fn open_with(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
+        // The one before us may be on its way out.
+        let patience = Clock::stopwatch();
+        loop {
+            match Self::try_open(url, timeouts).await {
+                Err(StoreError::InUse) if patience.elapsed() < timeouts.exclusive => {
+                    tokio::time::sleep(EXCLUSIVE_POLL).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Starts the journal's task. It ends when the journal is closed or `records` is dropped.
+    pub fn start(&self, journal: Arc<Journal>, records: Weak<dyn Records>) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let database = Database { engine: self.engine.clone(), timeouts: self.timeouts, writer };
+        tokio::spawn(async move { journal.run(records, database).await });
+    }
+
+    async fn try_open(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
+        let engine = Engine::of(url, timeouts)?;
+        let writer = engine.prepare(timeouts).await?;
+        Ok(Self { engine, timeouts, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 }
+
+/// How often to ask whether the other daemon is gone.
+const EXCLUSIVE_POLL: Duration = Duration::from_millis(50);

@@ -16,7 +16,10 @@ pub(super) struct Pending {
     dirty: HashMap<DirtyKey, Span>,
     /// Dirty keys by their first change, oldest first. An entry whose number is not its key's `first` is void.
     order: VecDeque<(u64, DirtyKey)>,
+    /// Oldest first, and so by number.
     history: VecDeque<Item>,
+    /// Last number given to an entry of the history.
+    last_history: u64,
     /// The latest state of each call named in `history`.
     calls: HashMap<CallId, Arc<Call>>,
     history_max: usize,
@@ -33,22 +36,20 @@ pub(super) struct Span {
     pub(super) at: Tick,
 }
 
-/// One commit's worth.
+/// What was taken to be written.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// Keys to write, in key order.
+    /// Keys, in key order.
     pub(super) keys: Vec<(DirtyKey, Span)>,
-    /// History to append, oldest first.
+    /// History, oldest first.
     pub(super) history: Vec<History>,
-    /// Once this is committed, every change up to here is.
-    pub(super) watermark: Seq,
 }
 
 /// One entry of the history.
 #[derive(Clone, Debug)]
 pub(super) enum History {
     /// A call as it was when it was taken.
-    Call(Arc<Call>),
+    Call(Seq, Arc<Call>),
     /// A reason.
     Trail(Seq, TrailEntry),
     /// A device going up or down.
@@ -57,9 +58,17 @@ pub(super) enum History {
 
 #[derive(Debug)]
 enum Item {
-    Call(CallId),
-    Trail(u64, TrailEntry),
-    Transition(u64, Transition),
+    Call(Seq, CallId),
+    Trail(Seq, TrailEntry),
+    Transition(Seq, Transition),
+}
+
+impl Item {
+    fn seq(&self) -> Seq {
+        match self {
+            Self::Call(seq, _) | Self::Trail(seq, _) | Self::Transition(seq, _) => *seq,
+        }
+    }
 }
 
 impl Pending {
@@ -70,6 +79,7 @@ impl Pending {
             dirty: HashMap::new(),
             order: VecDeque::new(),
             history: VecDeque::new(),
+            last_history: last.0,
             calls: HashMap::new(),
             history_max: history_max.max(1),
         }
@@ -94,22 +104,23 @@ impl Pending {
     pub(super) fn push_call(&mut self, call: Arc<Call>) -> usize {
         let id = call.id;
         if self.calls.insert(id, call).is_none() {
-            self.history.push_back(Item::Call(id));
+            let seq = self.number_history();
+            self.history.push_back(Item::Call(seq, id));
         }
         self.trim()
     }
 
     /// Queues a reason. Says how many old entries had to go.
     pub(super) fn push_trail(&mut self, entry: TrailEntry) -> usize {
-        self.last += 1;
-        self.history.push_back(Item::Trail(self.last, entry));
+        let seq = self.number_history();
+        self.history.push_back(Item::Trail(seq, entry));
         self.trim()
     }
 
     /// Queues a transition. Says how many old entries had to go.
     pub(super) fn push_transition(&mut self, transition: Transition) -> usize {
-        self.last += 1;
-        self.history.push_back(Item::Transition(self.last, transition));
+        let seq = self.number_history();
+        self.history.push_back(Item::Transition(seq, transition));
         self.trim()
     }
 
@@ -118,9 +129,20 @@ impl Pending {
         Seq(self.last)
     }
 
-    /// Number of the latest change.
-    pub(super) fn latest(&self) -> Seq {
-        Seq(self.last)
+    /// Last number given to an entry of the history.
+    pub(super) fn last_history(&self) -> Seq {
+        Seq(self.last_history)
+    }
+
+    /// Once all that was taken is committed, every change up to here is. Every change numbered below the first of what
+    /// is dirty belongs to a key that is not, and so was taken after it.
+    pub(super) fn watermark(&mut self) -> Seq {
+        Seq(self.front().map_or(self.last, |(first, _)| first - 1))
+    }
+
+    /// Once all that was taken is committed, the history up to here is, or was dropped.
+    pub(super) fn history_watermark(&self) -> Seq {
+        Seq(self.history.front().map_or(self.last, |item| item.seq().0 - 1))
     }
 
     /// Whether there is nothing to write.
@@ -154,42 +176,43 @@ impl Pending {
         while history.len() < keys_max {
             let Some(item) = self.history.pop_front() else { break };
             match item {
-                Item::Call(id) => history.extend(self.calls.remove(&id).map(History::Call)),
-                Item::Trail(seq, entry) => history.push(History::Trail(Seq(seq), entry)),
-                Item::Transition(seq, transition) => history.push(History::Transition(Seq(seq), transition)),
+                Item::Call(seq, id) => history.extend(self.calls.remove(&id).map(|call| History::Call(seq, call))),
+                Item::Trail(seq, entry) => history.push(History::Trail(seq, entry)),
+                Item::Transition(seq, transition) => history.push(History::Transition(seq, transition)),
             }
         }
-        // Every change numbered below the front's first belongs to a key that was taken now or before.
-        let watermark = Seq(self.front().map_or(self.last, |(first, _)| first - 1));
-        Taken { keys, history, watermark }
+        Taken { keys, history }
     }
 
-    /// Undoes a [`Pending::take`] whose commit failed. Says how many entries of history no longer fit.
-    pub(super) fn put_back(&mut self, taken: Taken) -> usize {
-        let mut keys = taken.keys;
+    /// Undoes a [`Pending::take`], or part of it. Says how many entries of history no longer fit.
+    pub(super) fn put_back(&mut self, mut keys: Vec<(DirtyKey, Span)>, history: Vec<History>) -> usize {
         keys.sort_unstable_by_key(|(_, span)| std::cmp::Reverse(span.first));
         for (key, span) in keys {
             let newer = self.dirty.get(&key).map_or(span.last, |newer| newer.last);
             self.dirty.insert(key, Span { last: newer, ..span });
             self.order.push_front((span.first, key));
         }
-        for entry in taken.history.into_iter().rev() {
+        for entry in history.into_iter().rev() {
             match entry {
-                History::Call(call) => {
+                History::Call(seq, call) => {
                     let id = call.id;
                     // A newer state of the call may have been queued since.
                     if let Entry::Vacant(free) = self.calls.entry(id) {
                         free.insert(call);
-                        self.history.push_front(Item::Call(id));
+                        self.history.push_front(Item::Call(seq, id));
                     }
                 }
-                History::Trail(seq, entry) => self.history.push_front(Item::Trail(seq.0, entry)),
-                History::Transition(seq, transition) => {
-                    self.history.push_front(Item::Transition(seq.0, transition));
-                }
+                History::Trail(seq, entry) => self.history.push_front(Item::Trail(seq, entry)),
+                History::Transition(seq, transition) => self.history.push_front(Item::Transition(seq, transition)),
             }
         }
         self.trim()
+    }
+
+    fn number_history(&mut self) -> Seq {
+        self.last += 1;
+        self.last_history = self.last;
+        Seq(self.last)
     }
 
     /// The valid entry at the front of `order`, after dropping void ones.
@@ -207,7 +230,7 @@ impl Pending {
     fn trim(&mut self) -> usize {
         let mut dropped = 0;
         while self.history.len() > self.history_max {
-            if let Some(Item::Call(id)) = self.history.pop_front() {
+            if let Some(Item::Call(_, id)) = self.history.pop_front() {
                 self.calls.remove(&id);
             }
             dropped += 1;
