@@ -194,6 +194,7 @@ pub fn call(defaults: &Defaults, n: u32, user: UserId, device: DeviceId) -> Call
     };
     let leg = Leg {
         key: LegKey(Arc::from(format!("leg-{n}"))),
+        call_key: format!("leg-{n}"),
         pbx: defaults.pbx,
         role: LegRole::ToDevice,
         device: Some(device),
