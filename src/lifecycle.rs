@@ -91,8 +91,8 @@ impl Daemon {
         let ops = listen("ops.listen", &config.ops.listen).await?;
         let registry = open_registry(config, &clock).await?;
         let first_token = first_token(&registry).await?;
-        let sites = Sites::new(registry.clone());
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let sites = Sites::new(registry.clone(), &tasks, &stop);
         let daemon = Self {
             http: addresses(&http)?,
             ops: addresses(&ops)?,

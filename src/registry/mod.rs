@@ -28,7 +28,7 @@ mod transitions;
 mod view;
 mod wheel;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
@@ -89,6 +89,8 @@ pub struct Registry {
     limits: Limits,
     /// Until then no passive binding counts as gone.
     restart_grace_until: Tick,
+    /// What the site tasks take over.
+    calls_at_start: Mutex<Vec<Call>>,
 }
 
 /// What changed about those whose offers may have to be closed.
@@ -128,6 +130,7 @@ impl Registry {
             journal,
             store,
             restart_grace_until: now.tick + limits.restart_grace_ms,
+            calls_at_start: Mutex::default(),
             clock,
             limits,
         });
@@ -181,6 +184,12 @@ impl Registry {
     /// [`NotStored`] when something was left.
     pub async fn drain(&self, wait: std::time::Duration) -> Result<(), NotStored> {
         self.journal.drain(wait).await
+    }
+
+    /// Calls the database had at start, live and lately ended, for the site tasks to go on with. Empty when asked again.
+    #[must_use]
+    pub fn calls_at_start(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Queues a call's state for the history.

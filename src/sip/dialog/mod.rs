@@ -5,8 +5,6 @@
 
 mod leg;
 mod start;
-#[cfg(test)]
-mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -199,7 +197,11 @@ impl Tracker {
             thread.legs.push(invite.into_leg(now.tick, key.clone(), sighting));
             let evidence = format!("INVITE, Call-ID {call_id}");
             let (pbx, feed) = (sighting.pbx, sighting.feed);
-            out.push(PbxEvent { pbx, feed, leg: key, event: LegEvent::Started(Box::new(start)), evidence });
+            let started = LegEvent::Started(Box::new(start));
+            out.push(PbxEvent { pbx, feed, leg: key.clone(), event: started, evidence: evidence.clone() });
+            if feed == FeedKind::Replica && thread.legs.last_mut().is_some_and(TrackedLeg::rings_unseen) {
+                out.push(PbxEvent { pbx, feed, leg: key, event: LegEvent::Rang, evidence });
+            }
         }
         let early = std::mem::take(&mut thread.early);
         self.schedule(&call_key);

@@ -15,7 +15,7 @@ pub struct Policy {
     pub expires_default_s: u32,
     /// Longest time granted, in seconds.
     pub expires_max_s: u32,
-    /// Most contacts of one address-of-record.
+    /// Most contacts of one address-of-record; at least 1.
     pub contacts_max: usize,
     /// What to do when there would be more.
     pub overflow: Overflow,
@@ -239,3 +239,222 @@ fn too_many(bindings: &[Binding], now: Now) -> Decision {
 }
 
 const RETRY_AFTER_MAX_S: u64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer;
+    use super::*;
+    use crate::model::{Tick, Transport, UnixMillis};
+    use crate::sip::{Reply, Salt, scan};
+
+    const AT: Now = Now { tick: Tick(1_000_000), unix: UnixMillis(1_700_000_000_000) };
+
+    /// An address-of-record with a policy and a clock that a test moves.
+    struct Record {
+        bindings: Vec<Binding>,
+        policy: Policy,
+        now: Now,
+    }
+
+    impl Record {
+        fn new() -> Self {
+            Self { bindings: Vec::new(), policy: Policy::default(), now: AT }
+        }
+
+        fn with(policy: Policy) -> Self {
+            Self { policy, ..Self::new() }
+        }
+
+        /// Sends a REGISTER; gives the status line's end and the answer's Contact, Min-Expires and similar headers.
+        fn send(&mut self, call_id: &str, cseq: u32, headers: &str) -> (String, Vec<String>) {
+            let text = format!(
+                "REGISTER sip:pbx.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1\r\nTo: <sip:101@pbx.example>\r\n\
+                 From: <sip:101@pbx.example>\r\nCall-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\n{headers}\r\n"
+            );
+            let source = "192.0.2.1:5060".parse().unwrap();
+            let message = scan(text.as_bytes()).unwrap();
+            let reply = Reply::to(&message, source, &Salt([0; 16])).unwrap();
+            let request = match RegisterRequest::parse(&message, source, Transport::Udp) {
+                Ok(request) => request,
+                Err(refusal) => return read(reply.refuse(&refusal).finish()),
+            };
+            let response = match decide(&self.bindings, &request, &self.policy, self.now) {
+                Decision::Accept { bindings, .. } => {
+                    self.bindings = bindings;
+                    answer(&reply, &request, &self.bindings, self.now)
+                }
+                Decision::Unchanged => answer(&reply, &request, &self.bindings, self.now),
+                Decision::Refuse(refusal) => reply.refuse(&refusal),
+            };
+            read(response.finish())
+        }
+
+        /// As [`Record::send`] with one contact of this user; gives the 200's contacts.
+        fn bind(&mut self, call_id: &str, cseq: u32, contact: &str) -> Vec<String> {
+            let (status, contacts) = self.send(call_id, cseq, &format!("Contact: {contact}\r\n"));
+            assert_eq!(status, "200 OK", "{contact}");
+            contacts
+        }
+
+        fn wait_s(&mut self, seconds: u64) {
+            self.now = self.now.after(seconds * 1_000);
+        }
+    }
+
+    fn read(bytes: Vec<u8>) -> (String, Vec<String>) {
+        let text = String::from_utf8(bytes).unwrap();
+        let kept = ["Contact: ", "Min-Expires: ", "Unsupported: ", "Retry-After: ", "Path: "];
+        let headers = text.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
+        let headers = headers.map(|line| line.trim_start_matches("Contact: ").to_owned()).collect();
+        (text.lines().next().unwrap().replacen("SIP/2.0 ", "", 1), headers)
+    }
+
+    #[test]
+    fn a_contact_is_added_refreshed_and_removed() {
+        let mut record = Record::new();
+        assert_eq!(record.bind("a", 1, "<sip:1@h>;expires=600;q=0.5"), ["<sip:1@h>;expires=600;q=0.500"]);
+        record.wait_s(100);
+        assert_eq!(record.bind("b", 1, "<sip:2@h>"), ["<sip:1@h>;expires=500;q=0.500", "<sip:2@h>;expires=3600"]);
+        assert_eq!(record.bind("a", 2, "<sip:1@h>;expires=600"), ["<sip:2@h>;expires=3600", "<sip:1@h>;expires=600"]);
+        assert_eq!(record.send("q", 1, "").1.len(), 2, "a query shows them all");
+        assert_eq!(record.bind("a", 3, "<sip:1@h>;expires=0"), ["<sip:2@h>;expires=3600"]);
+        assert_eq!(record.bind("a", 4, "<sip:1@h>;expires=0"), ["<sip:2@h>;expires=3600"], "it may be gone already");
+        assert_eq!(record.send("c", 1, "Contact: *\r\nExpires: 0\r\n"), ("200 OK".into(), vec![]));
+    }
+
+    #[test]
+    fn a_contact_past_its_time_is_gone_and_seconds_are_rounded_up() {
+        let mut record = Record::new();
+        record.bind("a", 1, "<sip:1@h>;expires=60");
+        record.now = record.now.after(59_001);
+        assert_eq!(record.send("q", 1, "").1, ["<sip:1@h>;expires=1"]);
+        record.now = record.now.after(999);
+        assert_eq!(record.send("q", 1, "").1, Vec::<String>::new());
+        assert_eq!(record.bind("a", 1, "<sip:1@h>;expires=60"), ["<sip:1@h>;expires=60"], "its CSeq is gone as well");
+    }
+
+    #[test]
+    fn the_time_asked_for_is_granted_between_minimum_and_maximum() {
+        let mut record = Record::new();
+        let brief = ("423 Interval Too Brief".into(), vec!["Min-Expires: 60".into()]);
+        assert_eq!(record.send("a", 1, "Contact: <sip:1@h>;expires=59\r\n"), brief);
+        assert_eq!(record.send("a", 1, "Contact: <sip:1@h>\r\nExpires: 1\r\n"), brief);
+        assert_eq!(record.bindings, []);
+        assert_eq!(record.bind("a", 1, "<sip:1@h>;expires=999999"), ["<sip:1@h>;expires=7200"]);
+        assert_eq!(record.bind("a", 2, "<sip:1@h>;expires=bad"), ["<sip:1@h>;expires=3600"]);
+        assert_eq!(
+            record.send("a", 3, "Contact: <sip:1@h>;expires=90\r\nExpires: 100\r\n").1,
+            ["<sip:1@h>;expires=90"]
+        );
+        let mut strict = Record::with(Policy { expires_min_s: 4_000, ..Policy::default() });
+        assert_eq!(strict.send("a", 1, "Contact: <sip:1@h>;expires=3599\r\n").0, "423 Interval Too Brief");
+        assert_eq!(strict.bind("a", 1, "<sip:1@h>;expires=3600"), ["<sip:1@h>;expires=3600"], "an hour is never brief");
+        assert_eq!(strict.bind("a", 2, "<sip:1@h>"), ["<sip:1@h>;expires=4000"]);
+    }
+
+    #[test]
+    fn an_older_cseq_of_the_same_call_is_refused_and_an_equal_one_answered_again() {
+        let mut record = Record::new();
+        record.bind("a", 5, "<sip:1@h>;expires=600");
+        record.wait_s(10);
+        let before = record.bindings.clone();
+        assert_eq!(record.send("a", 4, "Contact: <sip:1@h>\r\n").0, "500 CSeq Out of Order");
+        assert_eq!(record.bind("a", 5, "<sip:1@h>;expires=600"), ["<sip:1@h>;expires=590"], "a retransmission");
+        assert_eq!(record.send("a", 5, "Contact: *\r\nExpires: 0\r\n").0, "500 CSeq Out of Order");
+        assert_eq!(record.bindings, before);
+        assert_eq!(record.bind("b", 1, "<sip:1@h>;expires=700"), ["<sip:1@h>;expires=700"], "a rebooted phone");
+    }
+
+    #[test]
+    fn one_bad_contact_leaves_all_of_them_as_they_were() {
+        let mut record = Record::new();
+        record.bind("a", 5, "<sip:1@h>;expires=600");
+        let before = record.bindings.clone();
+        for (cseq, contacts, status) in [
+            (6, "<sip:2@h>, <sip:3@h>;expires=5", "423 Interval Too Brief"),
+            (6, "<sip:2@h>, <sip:3@h>;q=9", "400 Bad Contact Header"),
+            (4, "<sip:2@h>, <sip:1@h>", "500 CSeq Out of Order"),
+        ] {
+            assert_eq!(record.send("a", cseq, &format!("Contact: {contacts}\r\n")).0, status);
+            assert_eq!(record.bindings, before);
+        }
+        let both = record.bind("a", 6, "<sip:2@h>, <sip:1@h>;expires=0, <sip:3@h>;expires=70");
+        assert_eq!(both, ["<sip:2@h>;expires=3600", "<sip:3@h>;expires=70"]);
+    }
+
+    #[test]
+    fn contacts_are_matched_by_uri_and_by_instance() {
+        let mut record = Record::new();
+        record.bind("a", 1, "<sip:%31@H.example;transport=TCP>");
+        assert_eq!(record.bind("b", 1, "<sip:1@h.EXAMPLE;transport=tcp;x=y>").len(), 1);
+        assert_eq!(record.bind("b", 2, "<sip:1@h.example>").len(), 2, "without its transport it is another");
+        let phone = |port: u16, reg_id: &str| format!("<sip:2@h:{port}>;+sip.instance=\"<urn:uuid:A>\"{reg_id}");
+        assert_eq!(record.bind("c", 1, &phone(1, "")).len(), 3);
+        let moved = record.bind("d", 1, &phone(2, "").replace("uuid:A", "uuid:a"));
+        assert_eq!(moved.len(), 3, "the same phone at another port");
+        assert!(moved[2].starts_with("<sip:2@h:2>;") && moved[2].ends_with(";+sip.instance=\"<urn:uuid:a>\""));
+        assert_eq!(record.bind("d", 2, &phone(3, ";reg-id=1")).len(), 4, "another flow of it");
+    }
+
+    #[test]
+    fn a_contact_too_many_drops_the_oldest_or_is_refused() {
+        let mut record = Record::with(Policy { contacts_max: 2, ..Policy::default() });
+        for (cseq, contact) in [(1, "<sip:1@h>"), (2, "<sip:2@h>"), (3, "<sip:1@h>"), (4, "<sip:3@h>")] {
+            record.bind("a", cseq, contact);
+            record.wait_s(1);
+        }
+        let contacts: Vec<_> = record.bindings.iter().map(|binding| &*binding.contact).collect();
+        assert_eq!(contacts, ["sip:1@h", "sip:3@h"]);
+        assert_eq!(record.send("a", 5, "Contact: <sip:4@h>,<sip:5@h>,<sip:6@h>\r\n").0, "503 Too Many Contacts");
+
+        record.policy.overflow = Overflow::Refuse;
+        let refused = record.send("a", 5, "Contact: <sip:4@h>\r\n");
+        assert_eq!(refused, ("503 Too Many Contacts".into(), vec!["Retry-After: 300".into()]));
+        assert_eq!(record.bind("a", 6, "<sip:3@h>").len(), 2, "a refresh is not one more");
+        assert_eq!(record.bind("a", 7, "<sip:3@h>;expires=0, <sip:4@h>").len(), 2, "nor is an exchange");
+    }
+
+    #[test]
+    fn unknown_extensions_are_refused_by_name_and_path_is_kept_and_shown() {
+        let mut record = Record::new();
+        let refused = record.send("a", 1, "Require: path, gruu\r\nRequire: foo\r\nContact: <sip:1@h>\r\n");
+        assert_eq!(refused, ("420 Bad Extension".into(), vec!["Unsupported: gruu, foo".into()]));
+        let path = "Path: <sip:p1;lr>\r\nPath: <sip:p2;lr>\r\n";
+        let (_, shown) = record.send("a", 1, &format!("Contact: <sip:1@h>\r\nSupported: path\r\n{path}"));
+        assert_eq!(shown, ["<sip:1@h>;expires=3600", "Path: <sip:p1;lr>, <sip:p2;lr>"]);
+        assert_eq!(record.bindings[0].path.as_deref(), Some("<sip:p1;lr>, <sip:p2;lr>"));
+        assert_eq!(record.send("a", 2, &format!("Contact: <sip:1@h>\r\n{path}")).1.len(), 1);
+    }
+
+    #[test]
+    fn what_a_trusted_pbx_relays_is_never_refused_for_policy() {
+        let source = BindingSource::Passive;
+        let mut record =
+            Record::with(Policy { contacts_max: 2, overflow: Overflow::Refuse, source, ..Policy::default() });
+        assert_eq!(record.bind("a", 5, "<sip:1@h>;expires=5"), ["<sip:1@h>;expires=5"]);
+        assert_eq!(record.bind("a", 4, "<sip:1@h>;expires=50"), ["<sip:1@h>;expires=5"], "late, so it changes nothing");
+        assert_eq!(record.send("a", 4, "Contact: *\r\nExpires: 0\r\n").1, ["<sip:1@h>;expires=5"]);
+        assert_eq!(record.bind("b", 1, "<sip:2@h>, <sip:3@h>, <sip:4@h>").len(), 2);
+        assert_eq!(record.send("c", 1, "Require: gruu\r\nContact: <sip:5@h>\r\n").0, "200 OK");
+        assert!(record.bindings.iter().all(|binding| binding.source == source));
+    }
+
+    #[test]
+    fn a_passive_binding_in_its_grace_is_kept_but_not_listed() {
+        let mut record = Record::with(Policy { source: BindingSource::Passive, ..Policy::default() });
+        record.bind("a", 1, "<sip:1@h>;expires=60");
+        record.wait_s(61);
+        assert_eq!(record.bind("b", 1, "<sip:2@h>"), ["<sip:2@h>;expires=3600"]);
+        assert_eq!(record.bindings.len(), 2);
+        assert_eq!(record.bind("a", 2, "<sip:1@h>;expires=60").len(), 2);
+    }
+
+    #[test]
+    fn a_user_agent_that_did_not_change_is_shared() {
+        let mut record = Record::new();
+        record.send("a", 1, "User-Agent: x\r\nContact: <sip:1@h>\r\n");
+        let before = record.bindings[0].user_agent.clone().unwrap();
+        record.send("a", 2, "User-Agent: x\r\nContact: <sip:1@h>\r\n");
+        assert!(Arc::ptr_eq(&before, record.bindings[0].user_agent.as_ref().unwrap()));
+    }
+}

@@ -238,3 +238,110 @@ fn host_address(host: &str) -> Option<IpAddr> {
 }
 
 const ROUNDING_MS: u64 = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Tick, UnixMillis};
+    use crate::sip::scan;
+
+    const AT: Now = Now { tick: Tick(1_000_000), unix: UnixMillis(1_700_000_000_000) };
+
+    fn policy() -> Policy {
+        Policy { source: BindingSource::Passive, ..Policy::default() }
+    }
+
+    fn snapshot(cseq: u32, facts: Option<&RequestFacts>, headers: &str) -> Snapshot {
+        let text = format!(
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 192.0.2.1\r\nFrom: <sip:101@pbx.example>;tag=1\r\n\
+             To: <sip:101@PBX.example>;tag=2\r\nCall-ID: a\r\nCSeq: {cseq} REGISTER\r\n{headers}\r\n"
+        );
+        bindings_from_response(&scan(text.as_bytes()).unwrap(), facts, &policy(), AT).unwrap().unwrap()
+    }
+
+    fn facts(contact: &str) -> RequestFacts {
+        RequestFacts {
+            contacts: vec![Uri::parse(contact).unwrap().key()],
+            user_agent: Some("phone/1".into()),
+            received: Some("198.51.100.7:4000".parse().unwrap()),
+            transport: Transport::Tcp,
+            path: None,
+        }
+    }
+
+    fn after(known: &[Binding], snapshot: &Snapshot) -> Vec<Binding> {
+        match snapshot.over(known, &policy(), AT) {
+            Decision::Accept { bindings, .. } => bindings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_2xx_lists_all_contacts_and_the_request_tells_about_its_own() {
+        let facts = facts("sip:101@10.0.0.1:5062");
+        let listed = "Contact: <sip:101@10.0.0.2>;expires=50;received=\"sip:203.0.113.9:1024\", \
+            <sip:101@10.0.0.1:5062>;expires=99999;+sip.instance=\"<urn:uuid:1>\", <sip:gone@h>;expires=0\r\n";
+        let snapshot = snapshot(7, Some(&facts), listed);
+        assert_eq!((snapshot.user.as_str(), snapshot.host.as_str()), ("101", "pbx.example"));
+        let bindings = after(&[], &snapshot);
+        let [other, own] = bindings.as_slice() else { panic!("{bindings:?}") };
+        assert_eq!((&*other.contact, &other.user_agent), ("sip:101@10.0.0.2", &None));
+        assert_eq!(other.received, Some("203.0.113.9:1024".parse().unwrap()));
+        assert_eq!((own.expires_at, own.transport), (AT.tick + 7_200_000, Transport::Tcp));
+        assert_eq!((own.user_agent.as_deref(), own.received), (Some("phone/1"), facts.received));
+        assert_eq!((own.instance.as_deref(), own.source), (Some("urn:uuid:1"), BindingSource::Passive));
+    }
+
+    #[test]
+    fn what_an_answer_does_not_say_about_other_contacts_is_kept() {
+        let first = facts("sip:101@10.0.0.1");
+        let known = after(&[], &snapshot(1, Some(&first), "Contact: <sip:101@10.0.0.1>;expires=60\r\n"));
+        let known = vec![Binding { call_id: "other".into(), ..known[0].clone() }];
+        let second = RequestFacts { user_agent: Some("phone/2".into()), ..facts("sip:101@10.0.0.2") };
+        let both = "Contact: <sip:101@10.0.0.1>;expires=55\r\nContact: <sip:101@10.0.0.2>;expires=60\r\n";
+        let bindings = after(&known, &snapshot(2, Some(&second), both));
+        assert_eq!((bindings[0].user_agent.as_deref(), &*bindings[0].call_id), (Some("phone/1"), "other"));
+        assert_eq!((bindings[1].user_agent.as_deref(), &*bindings[1].call_id), (Some("phone/2"), "a"));
+        assert_eq!(after(&bindings, &snapshot(3, None, "")), [], "an empty list means that nothing is left");
+    }
+
+    #[test]
+    fn an_answer_seen_twice_or_late_changes_nothing() {
+        let facts = facts("sip:101@10.0.0.1");
+        let answer = snapshot(7, Some(&facts), "Contact: <sip:101@10.0.0.1>;expires=60\r\n");
+        let known = after(&[], &answer);
+        assert_eq!(answer.over(&known, &policy(), AT.after(900)), Decision::Unchanged);
+        assert_eq!(snapshot(6, Some(&facts), "").over(&known, &policy(), AT), Decision::Unchanged);
+        let shorter = snapshot(7, Some(&facts), "Contact: <sip:101@10.0.0.1>;expires=30\r\n");
+        assert_eq!(after(&known, &shorter)[0].expires_at, AT.tick + 30_000);
+    }
+
+    #[test]
+    fn bindings_we_granted_ourselves_are_left_alone() {
+        let answer = snapshot(7, None, "Contact: <sip:101@10.0.0.1>;expires=60\r\n");
+        let passive = after(&[], &answer);
+        let ours = Binding { contact: "sip:101@h".into(), source: BindingSource::Registrar, ..passive[0].clone() };
+        assert_eq!(after(std::slice::from_ref(&ours), &answer), [ours.clone(), passive[0].clone()]);
+    }
+
+    #[test]
+    fn only_a_2xx_to_a_register_says_anything() {
+        let read = |text: &str| bindings_from_response(&scan(text.as_bytes()).unwrap(), None, &policy(), AT);
+        assert_eq!(read("SIP/2.0 401 Unauthorized\r\nCSeq: 1 REGISTER\r\n\r\n"), Ok(None));
+        assert_eq!(read("SIP/2.0 200 OK\r\nCSeq: 1 OPTIONS\r\n\r\n"), Ok(None));
+        assert_eq!(read("SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\n\r\n").unwrap_err().to_string(), "Missing To");
+    }
+
+    #[test]
+    fn a_relayed_request_shows_where_the_phone_is() {
+        let origin_of = |vias: &str| {
+            let text = format!("REGISTER sip:h SIP/2.0\r\n{vias}\r\n");
+            origin(&scan(text.as_bytes()).unwrap(), "192.0.2.1:5060".parse().unwrap()).map(|at| at.to_string())
+        };
+        assert_eq!(origin_of("Via: SIP/2.0/UDP 10.0.0.1\r\n").as_deref(), Some("192.0.2.1:5060"));
+        let nat = "Via: SIP/2.0/UDP pbx\r\nVia: SIP/2.0/UDP 10.0.0.1;received=203.0.113.9;rport=1024\r\n";
+        assert_eq!(origin_of(nat).as_deref(), Some("203.0.113.9:1024"));
+        assert_eq!(origin_of("Via: SIP/2.0/UDP pbx, SIP/2.0/UDP [::1]:5062\r\n").as_deref(), Some("[::1]:5062"));
+        assert_eq!(origin_of("Via: SIP/2.0/UDP pbx, SIP/2.0/UDP phone.example\r\n"), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! Calls and offers as SIP shows them: messages in, through tracker and switchboard, offers and trails out.
+
+mod direct;
+mod identity;
+mod lifecycle;
+mod queues;
+mod simulation;
+mod site;
+mod wire;
+mod world;
