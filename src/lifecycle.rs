@@ -21,7 +21,7 @@ use crate::ingest::site::Sites;
 use crate::metrics;
 use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
-use crate::store::{NotStored, Store, StoreError};
+use crate::store::{NotStored, Retention, Store, StoreError};
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -148,8 +148,10 @@ async fn open_registry(config: &Config, clock: &Clock) -> Result<Arc<Registry>, 
 }
 
 fn limits(config: &Config) -> Limits {
-    let limits = &config.limits;
+    let (limits, retention) = (&config.limits, &config.retention);
+    let days = |days: u32| Duration::from_hours(24 * u64::from(days));
     Limits {
+        retention: Retention { calls: days(retention.calls_days), trails: days(retention.trails_days) },
         devices_max: usize::try_from(limits.devices_max).unwrap_or(usize::MAX),
         devices_per_second_max: limits.devices_per_second_max,
         devices_burst_max: limits.devices_per_second_max.saturating_mul(10),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::store::Retention;
+
 /// Bounds on what the registry holds and how long it waits. Each refusal they cause is counted.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -25,6 +27,8 @@ pub struct Limits {
     pub live_calls_max: usize,
     /// Calls, reasons and transitions that wait for the database.
     pub history_max: usize,
+    /// How long history is kept.
+    pub retention: Retention,
     /// How long [`Registry::committed`](super::Registry::committed) waits.
     pub commit_wait: Duration,
     /// How long after a start no passive binding counts as gone, in milliseconds.
@@ -44,6 +48,7 @@ impl Default for Limits {
             links_max: 1_000,
             live_calls_max: 100_000,
             history_max: 100_000,
+            retention: Retention::default(),
             commit_wait: Duration::from_secs(1),
             restart_grace_ms: 600_000,
         }

@@ -172,7 +172,7 @@ impl Links {
         link
     }
 
-    fn end(&self, id: LinkId, now: UnixMillis, journal: &Journal) -> Option<Arc<Stored<Link>>> {
+    pub(super) fn end(&self, id: LinkId, now: UnixMillis, journal: &Journal) -> Option<Arc<Stored<Link>>> {
         let mut inner = self.write();
         let before = inner.rows.get(&id)?.value.clone();
         if let Some(of) = inner.by_device.get_mut(&before.device) {

@@ -16,26 +16,28 @@ mod limits;
 mod links;
 mod live;
 mod noun;
+mod outbox;
 mod record;
 mod register;
 mod resolve;
+mod restore;
 pub mod streams;
 mod table;
+mod tasks;
 mod transitions;
 mod view;
 mod wheel;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, DeviceId, LinkId, Now, Pbx, Queue, Site, Tick, Token, TrailEntry, Transition, User,
-    UserId,
+    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Pbx, Queue, Site, Tick, Token, TrailEntry, Transition,
+    User, UserId,
 };
-use crate::store::{DirtyKey, Journal, Kind, Loaded, Records, Row, Store, StoreError, contacts};
+use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
 
 pub use crate::store::{CallFilter, HistoryPage, LinksOf, NotStored, Seq, Stored};
 pub use defaults::Defaults;
@@ -52,7 +54,7 @@ pub use table::{Page, Table};
 use agents::Agents;
 use devices::Devices;
 use links::Links;
-use record::Record;
+use outbox::Outbox;
 
 /// Everything the daemon knows.
 #[derive(Debug)]
@@ -78,6 +80,7 @@ pub struct Registry {
     devices: Devices,
     links: Links,
     agents: Agents,
+    outbox: Outbox,
     /// One edit at a time.
     edit: Mutex<()>,
     journal: Arc<Journal>,
@@ -122,6 +125,7 @@ impl Registry {
             devices: Devices::default(),
             links: Links::default(),
             agents: Agents::default(),
+            outbox: Outbox::default(),
             edit: Mutex::new(()),
             journal,
             store,
@@ -131,20 +135,7 @@ impl Registry {
             limits,
         });
         registry.restore(loaded, now);
-        let records = Arc::downgrade(&registry);
-        registry.store.start(registry.journal.clone(), records.clone());
-        tokio::spawn(async move {
-            let mut second = tokio::time::interval(std::time::Duration::from_secs(1));
-            loop {
-                second.tick().await;
-                let Some(registry) = records.upgrade() else { break };
-                while registry.expire(registry.clock.now()) {
-                    tokio::task::yield_now().await;
-                }
-                registry.links.forget(|seq| registry.journal.is_committed(seq));
-                registry.journal.report();
-            }
-        });
+        tasks::start(&registry);
         Ok(registry)
     }
 
@@ -223,40 +214,30 @@ impl Registry {
         self.journal.record_transition(transition);
     }
 
-    /// Tells admins once `seq` is stored.
-    fn announce(&self, _seq: Seq, account: AccountId, event: &'static str, data: Value) {
-        self.streams.publish(account, event, data);
+    /// Sets the gauges that count what there is.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+    fn report(&self) {
+        let now = self.clock.now();
+        let mut bindings = 0;
+        let mut states = [0_usize; 4];
+        for record in &self.devices.records {
+            bindings += record.present(now).count();
+            states[match record.state(now) {
+                DeviceState::Connected => 0,
+                DeviceState::Stale => 1,
+                DeviceState::Disconnected => 2,
+                DeviceState::Disabled => 3,
+            }] += 1;
+        }
+        metrics::gauge!("hookswitch_bindings").set(bindings as f64);
+        for (state, count) in ["connected", "stale", "disconnected", "disabled"].into_iter().zip(states) {
+            metrics::gauge!("hookswitch_devices", "state" => state).set(count as f64);
+        }
     }
 
     fn changed(&self, changed: Changed) {
         // Nobody listening is fine.
         let _ = self.changes.send(changed);
-    }
-
-    fn restore(&self, loaded: Loaded, now: Now) {
-        loaded.accounts.into_iter().for_each(|row| self.accounts.restore(row));
-        loaded.sites.into_iter().for_each(|row| self.sites.restore(row));
-        loaded.pbxs.into_iter().for_each(|row| self.pbxs.restore(row));
-        loaded.users.into_iter().for_each(|row| self.users.restore(row));
-        loaded.queues.into_iter().for_each(|row| self.queues.restore(row));
-        loaded.tokens.into_iter().for_each(|row| self.tokens.restore(row));
-        for row in loaded.devices {
-            let of_account = self.devices.account(row.value.account);
-            let record = Record { seq: row.seq, ..Record::new(row.value) };
-            self.devices.file(&record, &of_account);
-            self.devices.records.insert(record.device.id, record);
-        }
-        for (device, row) in loaded.bindings {
-            if let Some(mut record) = self.devices.records.get_mut(&device) {
-                record.bindings_seq = row.seq;
-                self.restore_bindings(&mut record, row.value, now);
-            }
-        }
-        loaded.links.into_iter().for_each(|row| self.links.restore(row));
-        for call in &loaded.calls {
-            self.live.remember(Arc::new(call.clone()));
-        }
-        *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;
     }
 }
 

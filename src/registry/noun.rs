@@ -441,7 +441,8 @@ pub(super) fn token_key(hash: &str) -> UniqueKey {
     ("token", Uuid::nil(), hash.to_owned())
 }
 
-fn rule_queue(rule: &crate::model::QueueRule) -> Option<QueueId> {
+/// The queue a rule names.
+pub(super) fn rule_queue(rule: &crate::model::QueueRule) -> Option<QueueId> {
     use crate::model::QueueRule;
 
     match rule {

@@ -55,7 +55,7 @@ impl Store {
             tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
             devices: self.all::<DeviceRow>("SELECT * FROM devices").await?,
             links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
-            calls: self.all::<CallRow>(CALLS).await?,
+            calls: self.calls().await?,
             bindings: self.bindings(now).await?,
             seq: self.highest().await?,
         })
@@ -69,6 +69,16 @@ impl Store {
             Ok((device, Stored { value, seq: seq(row.seq) }))
         })
         .await
+    }
+
+    /// A call that can't be read is over for us, but no reason not to start.
+    async fn calls(&self) -> Result<Vec<Call>, StoreError> {
+        let calls = self
+            .each(CALLS, |row: CallRow| {
+                Ok(row.into_record().inspect_err(|error| tracing::error!(%error, "a living call is left out")).ok())
+            })
+            .await?;
+        Ok(calls.into_iter().flatten().collect())
     }
 
     async fn highest(&self) -> Result<Seq, StoreError> {

@@ -193,8 +193,8 @@ pub fn call(defaults: &Defaults, n: u32, user: UserId, device: DeviceId) -> Call
         version: 3,
     };
     let leg = Leg {
-        call_key: "a".into(),
         key: LegKey(Arc::from(format!("leg-{n}"))),
+        call_key: format!("leg-{n}"),
         pbx: defaults.pbx,
         role: LegRole::ToDevice,
         device: Some(device),

@@ -50,7 +50,10 @@ fn extension(device: &Value) -> &str {
 
 fn call(call: &Value) -> Option<String> {
     let party = |key: &str| call[key]["number"].as_str().unwrap_or("withheld").to_owned();
-    let state = call["outcome"].as_str().or_else(|| call["state"].as_str())?;
+    let state = match (call["state"].as_str()?, call["outcome"].as_str()) {
+        ("ended", Some(outcome)) => format!("over: {outcome}"),
+        (state, _) => state.to_owned(),
+    };
     let direction = call["direction"].as_str()?;
     Some(format!("call     {direction} {} → {}: {state}", party("caller"), party("callee")))
 }
