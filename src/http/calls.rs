@@ -89,7 +89,7 @@ async fn list_calls(
     let stored = state.registry.calls_page(account, &filter, after, query.limit.as_u32()).await?;
     let live = state.registry.live.calls(account);
     let place = after.and_then(Place::read);
-    let (items, next) = merged(stored.items, stored.next, live, &filter, place, query.limit.0);
+    let (items, next) = merged(stored.items, stored.next, &live, &filter, place, query.limit.0);
     Ok(Json(Page { items, next: next.map(|next| Cursor::write(LIST, &next)) }))
 }
 
@@ -170,7 +170,7 @@ impl Place {
 fn merged(
     stored: Vec<Call>,
     next: Option<String>,
-    live: Vec<Arc<Call>>,
+    live: &[Arc<Call>],
     filter: &CallFilter,
     after: Option<Place>,
     limit: usize,
@@ -219,3 +219,144 @@ impl From<StoreError> for Problem {
 }
 
 const LIST: &str = "calls";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+    use crate::model::{Call, CallState, Outcome, Reason, TrailEntry, UserId};
+
+    fn ended(office: &Office, mut call: Call, outcome: Outcome) -> Call {
+        call.state = CallState::Ended;
+        call.ended_at = Some(office.clock.now().unix);
+        call.outcome = Some(outcome);
+        call.offers.clear();
+        office.change(call.clone());
+        call
+    }
+
+    fn entry(call: &Call, position: u32, user: UserId, reason: Reason) -> TrailEntry {
+        TrailEntry {
+            call: call.id,
+            position,
+            at: call.began_at,
+            user: Some(user),
+            reason,
+            device: None,
+            queue: None,
+            sessions: 0,
+            event: "180 Ringing".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn live_and_past_calls_are_one_list_newest_first_over_pages() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        let mut expected = Vec::new();
+        for n in 0..7 {
+            office.clock.advance(Duration::from_secs(1));
+            let call = office.ring(device, user);
+            expected.insert(0, json!(call.id));
+            if n % 2 == 0 {
+                ended(&office, call, Outcome::Missed);
+            }
+        }
+        let mut ids = Vec::new();
+        let mut path = "/v1/calls?limit=2".to_owned();
+        loop {
+            let page = office.get(&path).await;
+            ids.extend(page.items("id"));
+            let Some(next) = page.json["next"].as_str() else { break };
+            path = format!("/v1/calls?limit=2&after={next}");
+        }
+        assert_eq!(ids, expected);
+    }
+
+    #[tokio::test]
+    async fn calls_are_filtered_by_user_device_direction_outcome_and_time() {
+        let office = Office::open().await;
+        let (first, second) = (office.phone("204").await, office.phone("205").await);
+        let ((ann, _), (bob, _)) = (office.user("ann").await, office.user("bob").await);
+        let began = office.clock.now().unix;
+        let missed = ended(&office, office.ring(first, ann), Outcome::Missed).id;
+        office.clock.advance(Duration::from_mins(1));
+        let later = office.clock.now().unix;
+        let live = office.ring(second, bob).id;
+        for (query, found) in [
+            (format!("user={ann}"), vec![missed]),
+            (format!("user={bob}"), vec![live]),
+            (format!("device={second}"), vec![live]),
+            (format!("user={ann}&device={second}"), vec![]),
+            ("direction=inbound".into(), vec![live, missed]),
+            ("direction=outbound".into(), vec![]),
+            ("outcome=missed".into(), vec![missed]),
+            (format!("since={}", later.0), vec![live]),
+            (format!("until={}", later.0), vec![missed]),
+            (format!("since={}&until={}", began.0, later.0 + 1), vec![live, missed]),
+        ] {
+            let ids = office.get(&format!("/v1/calls?{query}")).await.items("id");
+            assert_eq!(ids, found.iter().map(|id| json!(id)).collect::<Vec<_>>(), "{query}");
+        }
+        assert_eq!(office.get("/v1/calls?outcome=lost").await.problem(), (400, "bad-request"));
+        assert_eq!(office.get("/v1/calls?since=noon").await.problem(), (400, "bad-request"));
+    }
+
+    #[tokio::test]
+    async fn x3_the_trail_says_why_in_order_and_an_agent_reads_their_own_part() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let ((ann, agent), (bob, other)) = (office.user("ann").await, office.user("bob").await);
+        let call = office.ring(device, ann);
+        office.registry.record_trail(entry(&call, 2, bob, Reason::QueueNotSet));
+        office.registry.record_trail(entry(&call, 1, ann, Reason::Offered));
+        let path = format!("/v1/calls/{}/trail", call.id);
+        let trail = office.get(&path).await;
+        assert_eq!(trail.items("reason"), [json!("offered"), json!("queue_not_set")]);
+        assert_eq!(office.get(&format!("{path}?user={bob}")).await.items("reason"), [json!("queue_not_set")]);
+        let own = office.call("GET", &path, &agent, &[], None).await;
+        assert_eq!(own.items("reason"), [json!("offered")]);
+        let foreign = office.call("GET", &format!("{path}?user={bob}"), &agent, &[], None).await;
+        assert_eq!(foreign.problem(), (403, "forbidden"));
+        assert_eq!(office.call("GET", &path, &other, &[], None).await.problem(), (404, "not-found"));
+    }
+
+    #[tokio::test]
+    async fn an_agent_sees_the_calls_of_their_own_user_only() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let ((ann, agent), (bob, other)) = (office.user("ann").await, office.user("bob").await);
+        let call = office.ring(device, ann);
+        let path = format!("/v1/calls/{}", call.id);
+        assert_eq!(office.call("GET", &path, &agent, &[], None).await.json, json!(call));
+        assert_eq!(office.call("GET", "/v1/calls", &agent, &[], None).await.items("id"), [json!(call.id)]);
+        assert_eq!(office.call("GET", &path, &other, &[], None).await.problem(), (404, "not-found"));
+        assert!(office.call("GET", "/v1/calls", &other, &[], None).await.items("id").is_empty());
+        let asked = office.call("GET", &format!("/v1/calls?user={bob}"), &agent, &[], None).await;
+        assert_eq!(asked.problem(), (403, "forbidden"));
+    }
+
+    #[tokio::test]
+    async fn calls_of_another_account_are_not_there() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        let live = office.ring(device, user);
+        let past = ended(&office, office.ring(device, user), Outcome::Missed);
+        let (_, stranger) = office.stranger();
+        for id in [live.id, past.id] {
+            for path in [format!("/v1/calls/{id}"), format!("/v1/calls/{id}/trail")] {
+                assert_eq!(office.call("GET", &path, &stranger, &[], None).await.problem(), (404, "not-found"));
+                assert_eq!(office.get(&path).await.status, 200);
+            }
+        }
+        let of_user = format!("/v1/calls?user={user}");
+        assert!(office.call("GET", &of_user, &stranger, &[], None).await.items("id").is_empty());
+        let after = super::Cursor::write("calls", "nonsense");
+        assert_eq!(office.get(&format!("/v1/calls?after={after}")).await.problem(), (400, "bad-request"));
+    }
+}

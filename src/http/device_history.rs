@@ -297,3 +297,104 @@ const LINKS: &str = "links";
 
 /// PBXs of one account that are looked at for an extension.
 const PBXS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn bindings_show_where_a_device_can_be_reached() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let bindings = office.get(&format!("/v1/devices/{device}/bindings")).await;
+        assert_eq!(bindings.items("contact"), [json!("sip:204@192.0.2.7:5060")]);
+        assert_eq!(bindings.items("received"), [json!("192.0.2.7:5060")]);
+        assert_eq!(bindings.items("source"), [json!("registrar")]);
+        assert_eq!(bindings.items("expires_at"), [json!(office.clock.now().unix.0 + 3_600_000)]);
+    }
+
+    #[tokio::test]
+    async fn history_has_transitions_newest_first_and_no_refreshes() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        office.phone("204").await;
+        office.clock.advance(Duration::from_hours(2));
+        while office.registry.expire(office.clock.now()) {}
+        office.phone("204").await;
+        let path = format!("/v1/devices/{device}/history");
+        assert_eq!(office.get(&path).await.items("kind"), [json!("up"), json!("down"), json!("up")]);
+        let first = office.get(&format!("{path}?limit=2")).await;
+        let next = first.json["next"].as_str().unwrap();
+        let last = office.get(&format!("{path}?limit=2&after={next}")).await;
+        assert_eq!((last.items("kind"), last.items("cause")), (vec![json!("up")], vec![json!("registered")]));
+        assert_eq!(
+            office.get(&format!("/v1/devices/{device}/links?after={next}")).await.problem(),
+            (400, "bad-request")
+        );
+    }
+
+    #[tokio::test]
+    async fn x5_who_held_extension_204_at_1031() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let ((ann, _), (bob, _)) = (office.user("ann").await, office.user("bob").await);
+        let link = async |method: &str, user| {
+            let path = format!("/v1/users/{user}/devices/{device}");
+            assert!(office.call(method, &path, &office.admin, &[], None).await.status < 300);
+        };
+        let before = office.clock.now().unix.0 - 1;
+        link("PUT", ann).await;
+        office.clock.advance(Duration::from_mins(31));
+        let at_1031 = office.clock.now().unix.0;
+        office.clock.advance(Duration::from_mins(9));
+        link("DELETE", ann).await;
+        link("PUT", bob).await;
+        let now = office.clock.now().unix.0;
+        for (at, holder) in [(before, None), (at_1031, Some(ann)), (now, Some(bob))] {
+            let holder: Vec<_> = holder.iter().map(|user| json!(user)).collect();
+            let of_device = office.get(&format!("/v1/devices/{device}/links?at={at}")).await;
+            assert_eq!(of_device.items("user"), holder, "{at}");
+            let of_extension = office.get(&format!("/v1/links?extension=204&at={at}")).await;
+            assert_eq!(of_extension.items("user"), holder, "{at}");
+        }
+        let written = jiff::Timestamp::from_millisecond(at_1031).unwrap();
+        let held = office.get(&format!("/v1/links?extension=204&at={written}")).await;
+        assert_eq!(held.items("user_name"), [json!("ann")]);
+        assert_eq!(office.get("/v1/links?extension=204").await.items("user"), [json!(bob)]);
+        let history = office.get(&format!("/v1/devices/{device}/links")).await;
+        assert_eq!(history.items("user"), [json!(bob), json!(ann)]);
+        assert_eq!(office.get(&format!("/v1/users/{ann}/links")).await.items("device"), [json!(device)]);
+        // Neither the device's nor the user's end rewrites the past.
+        assert_eq!(office.delete(&format!("/v1/devices/{device}")).await.status, 204);
+        assert_eq!(office.delete(&format!("/v1/users/{ann}")).await.status, 204);
+        let held = office.get(&format!("/v1/links?extension=204&at={at_1031}")).await;
+        assert_eq!((held.items("user"), held.items("user_name")), (vec![json!(ann)], vec![json!(null)]));
+        let held = office.get(&format!("/v1/devices/{device}/links?at={at_1031}")).await;
+        assert_eq!(held.items("user"), [json!(ann)]);
+    }
+
+    #[tokio::test]
+    async fn the_past_of_another_account_is_not_there() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        assert_eq!(office.put(&format!("/v1/users/{user}/devices/{device}")).await.status, 201);
+        let (_, stranger) = office.stranger();
+        for path in [
+            format!("/v1/devices/{device}/bindings"),
+            format!("/v1/devices/{device}/history"),
+            format!("/v1/devices/{device}/links"),
+            format!("/v1/devices/{device}/links?at={}", office.clock.now().unix.0),
+            format!("/v1/users/{user}/links"),
+        ] {
+            assert_eq!(office.call("GET", &path, &stranger, &[], None).await.problem(), (404, "not-found"), "{path}");
+            assert_eq!(office.get(&path).await.status, 200, "{path}");
+        }
+        let held = office.call("GET", "/v1/links?extension=204", &stranger, &[], None).await;
+        assert!(held.items("user").is_empty());
+    }
+}

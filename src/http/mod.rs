@@ -58,6 +58,7 @@ pub fn router(state: AppState) -> Router {
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(state.clone(), state::certain_of_absence))
         .layer(Extension(openapi::Document::from(&document)))
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(CatchPanicLayer::custom(panicked))

@@ -31,6 +31,33 @@ async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
 }
 
 async fn ready(State(registry): State<Arc<Registry>>) -> impl IntoResponse {
-    let database = if registry.committed(registry.latest()).await.is_ok() { "up" } else { "down" };
+    let database = if registry.database_up() { "up" } else { "down" };
     Json(json!({ "ready": true, "database": database }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::Request;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower::ServiceExt as _;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn metrics_and_health_need_no_token() {
+        let office = Office::open().await;
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || metrics::counter!("hookswitch_dropped_total").increment(1));
+        let router = super::ops_router(recorder.handle(), office.registry.clone());
+        for (path, holds) in
+            [("/metrics", "hookswitch_dropped_total 1"), ("/livez", "ok"), ("/readyz", "\"database\":\"up\"")]
+        {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 200, "{path}");
+            let body = axum::body::to_bytes(response.into_body(), 100_000).await.unwrap();
+            assert!(String::from_utf8_lossy(&body).contains(holds), "{path}: {body:?}");
+        }
+    }
 }

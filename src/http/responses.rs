@@ -27,7 +27,8 @@ sets! {
     /// One record.
     Reading: BadRequest Unauthorized Forbidden NotFound Internal NotStored Unavailable;
     /// A question with a body that changes nothing.
-    Asking: BadBody Unauthorized Forbidden NotFound Timeout TooLarge UnsupportedMediaType InvalidValue Internal;
+    Asking: BadBody Unauthorized Forbidden NotFound Timeout TooLarge UnsupportedMediaType InvalidValue Internal
+        NotStored;
     /// A new record.
     Creating: BadBody Unauthorized Forbidden NotFound Timeout Conflict LimitReached TooLarge UnsupportedMediaType
         InvalidValue Internal NotStored;
@@ -39,7 +40,7 @@ sets! {
     /// The end of a record.
     Removing: BadRequest Unauthorized Forbidden NotFound InUse Stale Internal NotStored;
     /// An event stream.
-    Streaming: BadRequest Unauthorized Forbidden NotFound TooManyStreams Internal Unavailable;
+    Streaming: BadRequest Unauthorized Forbidden NotFound TooManyStreams Internal NotStored Unavailable;
 }
 
 /// One response a status, its description naming each kind of that status.

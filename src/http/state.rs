@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 
 use super::etag::etag;
 use super::problem::{Kind, Problem, Result};
@@ -58,6 +61,20 @@ impl AppState {
     }
 }
 
+/// Keeps back the answer that something is not there until that is on disk: it may have been deleted a moment ago, and a
+/// deletion that is lost in a crash would bring it back.
+pub async fn certain_of_absence(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str().starts_with("/v1/"));
+    let response = next.run(request).await;
+    if !route || response.status() != StatusCode::NOT_FOUND {
+        return response;
+    }
+    match state.stored(state.registry.latest()).await {
+        Ok(()) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         let detail = error.to_string();
@@ -82,3 +99,59 @@ impl From<ChangeError> for Problem {
 
 const NOT_STORED: &str = "the database has not confirmed this yet: it is not known to be stored, and may still commit; \
                           asking again is safe";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+    use sqlx::Connection as _;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn x2_a_write_that_is_not_known_to_be_stored_is_503_and_a_retry_waits_for_the_same_commit() {
+        let office = Office::waiting(Duration::from_millis(100)).await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        let stalled = office.stall().await;
+        let path = format!("/v1/users/{user}/devices/{device}");
+        for _ in 0..2 {
+            let answer = office.put(&path).await;
+            assert_eq!(answer.problem(), (503, "not-stored"));
+            assert_eq!(answer.headers["retry-after"], "2");
+            assert!(answer.json["detail"].as_str().unwrap().contains("may still commit"));
+        }
+        let created = office.post("/v1/users", &json!({"name": "Bob"})).await;
+        assert_eq!(created.problem(), (503, "not-stored"));
+        let location = created.headers["location"].to_str().unwrap().to_owned();
+        assert_eq!(office.get(&location).await.problem(), (503, "not-stored"), "a read of the change waits as well");
+        assert_eq!(office.get(&format!("/v1/users/{user}")).await.status, 200, "what is stored is read all the same");
+        stalled.close().await.unwrap();
+        let linked = patient(async || office.put(&path).await).await;
+        assert_eq!(linked, 200, "the link that was asked for first");
+        assert_eq!(patient(async || office.get(&location).await).await, 200);
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_is_gone_only_once_that_is_stored() {
+        let office = Office::waiting(Duration::from_millis(100)).await;
+        let (user, _) = office.user("ann").await;
+        let path = format!("/v1/users/{user}");
+        let stalled = office.stall().await;
+        assert_eq!(office.delete(&path).await.problem(), (503, "not-stored"));
+        assert_eq!(office.delete(&path).await.problem(), (503, "not-stored"), "not 404 yet: it may come back");
+        stalled.close().await.unwrap();
+        assert_eq!(patient(async || office.delete(&path).await).await, 404);
+    }
+
+    /// The status once it is no longer 503.
+    async fn patient(ask: impl AsyncFn() -> crate::http::testing::Answer) -> u16 {
+        loop {
+            let answer = ask().await;
+            if answer.status != 503 {
+                return answer.status;
+            }
+        }
+    }
+}

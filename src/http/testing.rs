@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 use tower::ServiceExt as _;
 
 use super::secret::Secret;
@@ -31,7 +32,7 @@ pub struct Office {
     pub admin: String,
     router: Router,
     document: Value,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// What came back.
@@ -44,10 +45,15 @@ pub struct Answer {
 
 impl Office {
     pub async fn open() -> Self {
+        Self::waiting(Duration::from_secs(20)).await
+    }
+
+    /// An office whose answers wait this long for the database.
+    pub async fn waiting(commit_wait: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
         let clock = Clock::manual(UnixMillis(1_777_883_400_000));
-        let limits = Limits { commit_wait: Duration::from_secs(20), ..Limits::default() };
+        let limits = Limits { commit_wait, ..Limits::default() };
         let registry = Registry::open(store, clock.clone(), limits).await.unwrap();
         let defaults = registry.ensure_defaults().unwrap();
         let settings = Settings { body_bytes_max: 16 * 1024, heartbeat: Duration::from_millis(50) };
@@ -61,10 +67,21 @@ impl Office {
             admin: String::new(),
             router: super::router(state),
             document,
-            _folder: folder,
+            folder,
         };
         office.admin = office.token(office.account, Scope::Admin, None, None);
+        while !office.registry.is_stored(office.registry.latest()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         office
+    }
+
+    /// Holds the database's write lock until it is dropped: nothing can be committed meanwhile.
+    pub async fn stall(&self) -> sqlx::SqliteConnection {
+        let url = format!("sqlite:{}", self.folder.path().join("test.db").display());
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
+        connection
     }
 
     /// A token made behind the API's back.

@@ -172,6 +172,12 @@ impl Registry {
         self.journal.latest()
     }
 
+    /// Whether the last attempt to write to the database succeeded.
+    #[must_use]
+    pub fn database_up(&self) -> bool {
+        self.journal.is_up()
+    }
+
     /// Whether the change `seq` is stored. Never waits.
     #[must_use]
     pub fn is_stored(&self, seq: Seq) -> bool {

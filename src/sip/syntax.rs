@@ -7,7 +7,7 @@ use memchr::{memchr, memchr2, memchr3};
 /// `text` without the blanks and line breaks around it.
 #[must_use]
 pub fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| matches!(c, ' ' | '\t' | '\r' | '\n'))
+    text.trim_ascii()
 }
 
 /// A value with its folding undone: each run of blanks that holds a line break becomes one space (RFC 3261 §7.3.1).

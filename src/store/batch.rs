@@ -1,6 +1,6 @@
 //! One commit's worth of rows, as the statements' parameters.
 
-use super::journal::Item;
+use super::commit::Item;
 use super::pending::History;
 use super::rows::{json, word};
 use super::statements::{

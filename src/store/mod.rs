@@ -4,6 +4,7 @@
 //! writes them. Nothing here knows the registry.
 
 mod batch;
+mod commit;
 pub mod contacts;
 mod engine;
 mod error;
@@ -12,6 +13,7 @@ mod journal;
 mod load;
 mod pending;
 mod prune;
+mod refused;
 mod rows;
 mod seq;
 mod statements;

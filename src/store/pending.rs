@@ -238,3 +238,123 @@ impl Pending {
         dropped
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{DeviceId, TransitionKind, UnixMillis};
+    use crate::store::Kind;
+
+    fn key(n: u8) -> DirtyKey {
+        DirtyKey { kind: Kind::Bindings, id: Uuid::from_u128(n.into()) }
+    }
+
+    fn transition(n: i64) -> Transition {
+        Transition {
+            device: DeviceId(Uuid::nil()),
+            at: UnixMillis(n),
+            kind: TransitionKind::Up,
+            contact: None,
+            address: None,
+            user_agent: None,
+            cause: "registered".into(),
+        }
+    }
+
+    #[test]
+    fn a_key_that_changes_often_is_written_once_and_in_its_first_place() {
+        let mut pending = Pending::new(Seq(10), 100);
+        for n in [2, 1, 2, 2] {
+            pending.mark(key(n), || Tick(7));
+        }
+        let taken = pending.take(1);
+        assert_eq!(taken.keys, [(key(2), Span { first: 11, last: 14, at: Tick(7) })]);
+        assert_eq!(pending.watermark(), Seq(11), "12 is still dirty");
+        assert_eq!(pending.take(9).keys.len(), 1);
+        assert_eq!(pending.watermark(), Seq(14));
+    }
+
+    #[test]
+    fn full_history_loses_its_oldest_entries_and_says_how_many() {
+        let mut pending = Pending::new(Seq(0), 3);
+        let dropped: usize = (0..5).map(|n| pending.push_transition(transition(n))).sum();
+        assert_eq!(dropped, 2);
+        let taken = pending.take(9);
+        let times: Vec<i64> = taken
+            .history
+            .iter()
+            .map(|entry| if let History::Transition(_, entry) = entry { entry.at.0 } else { -1 })
+            .collect();
+        assert_eq!(times, [2, 3, 4]);
+        assert_eq!(pending.push_transition(transition(5)), 0);
+        assert_eq!(pending.put_back(Vec::new(), taken.history), 1, "the oldest of what comes back goes");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Mark(u8),
+        Take(usize),
+        Fail,
+        Commit,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_u8..6).prop_map(Step::Mark),
+            2 => (1_usize..4).prop_map(Step::Take),
+            1 => Just(Step::Fail),
+            2 => Just(Step::Commit),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is marked, taken, put back and committed in whichever order: no number is reached by the watermark
+        /// before its key was written as it was at that number or later, and in the end every number is.
+        #[test]
+        fn the_watermark_never_passes_a_change_that_is_not_written(steps in prop::collection::vec(step(), 0..80)) {
+            let mut pending = Pending::new(Seq(0), 10);
+            let mut marks: Vec<(u64, DirtyKey)> = Vec::new();
+            // By key, the last number that was written.
+            let mut written: BTreeMap<DirtyKey, u64> = BTreeMap::new();
+            // What is in flight, as it was read, and its watermark.
+            let mut flight: Option<(Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq)> = None;
+            let mut reached = Seq(0);
+            for step in steps.into_iter().chain([Step::Commit, Step::Take(99), Step::Commit]) {
+                match step {
+                    Step::Mark(n) => {
+                        let seq = pending.mark(key(n), || Tick(0));
+                        marks.push((seq.0, key(n)));
+                    }
+                    Step::Take(max) if flight.is_none() => {
+                        let keys = pending.take(max).keys;
+                        let last = |key: DirtyKey| marks.iter().rev().find(|(_, of)| *of == key).map_or(0, |(seq, _)| *seq);
+                        let read = keys.iter().map(|(key, _)| (*key, last(*key))).collect();
+                        flight = Some((keys, read, pending.watermark()));
+                    }
+                    Step::Fail => {
+                        if let Some((keys, ..)) = flight.take() {
+                            pending.put_back(keys, Vec::new());
+                        }
+                    }
+                    Step::Commit => {
+                        if let Some((_, read, watermark)) = flight.take() {
+                            written.extend(read);
+                            prop_assert!(watermark >= reached, "the watermark never goes back");
+                            reached = watermark;
+                        }
+                    }
+                    Step::Take(_) => {}
+                }
+                for (seq, key) in marks.iter().filter(|(seq, _)| *seq <= reached.0) {
+                    prop_assert!(written.get(key) >= Some(seq), "{seq} of {key:?} is not written");
+                }
+            }
+            prop_assert_eq!(reached, pending.last());
+        }
+    }
+}

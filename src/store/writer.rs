@@ -3,8 +3,8 @@
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::batch::{Parameter, Step, number, steps};
+use super::commit::{Item, Sink, WriteError};
 use super::engine::{Engine, Timeouts, Writer};
-use super::journal::{Item, Sink, WriteError};
 use super::statements::REMEMBER;
 use super::{Seq, StoreError};
 

@@ -185,6 +185,17 @@ fn a_restart_in_mid_call_pops_nothing_again_and_closes_what_was_open() {
 }
 
 #[test]
+fn a_restart_while_it_rings_still_hears_the_cancel() {
+    let (mut site, ann, _, outer, one) = ringing();
+    site.restart();
+    site.see(&outer.cancel(""));
+    site.see(&one.cancel(""));
+    site.see(&one.response(487, "p1"));
+    site.see(&outer.response(487, "p1"));
+    assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::CallerHangup)]);
+}
+
+#[test]
 fn a_relayed_invite_rings_when_it_arrives_and_ends_with_the_relayed_cancel_or_by_itself() {
     for cancelled in [true, false] {
         let mut world = World::new();

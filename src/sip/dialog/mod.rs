@@ -246,7 +246,7 @@ impl Tracker {
         let mut followed = false;
         match message.method() {
             Some(Method::Cancel) => {
-                if let Some(leg) = thread.leg_of(branch, vias) {
+                if let Some(leg) = thread.leg_of_cancel(branch, message.request_uri()) {
                     followed = true;
                     if let Some(event) = leg.on_cancel(tick, completed_elsewhere(message)) {
                         emit(leg, event, "CANCEL");
@@ -433,6 +433,16 @@ impl Thread {
         });
         let leg = restored.next()?;
         restored.next().is_none().then_some(leg)
+    }
+
+    /// The leg that a CANCEL stops: by its branch, else (after a restart) by its Request-URI, which is the INVITE's
+    /// (RFC 3261 §9.1). It has one Via on every hop, so the count of those says nothing.
+    fn leg_of_cancel(&mut self, branch: &str, target: Option<&str>) -> Option<&mut TrackedLeg> {
+        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_empty() && *leg.branch == *branch) {
+            return self.legs.get_mut(at);
+        }
+        let target = target.and_then(|uri| Uri::parse(uri).ok())?.key();
+        self.legs.iter_mut().find(|leg| leg.branch.is_empty() && leg.phase != Phase::Ended && leg.target == target)
     }
 
     /// The leg that an ACK outside any INVITE transaction is about.

@@ -1,6 +1,6 @@
 //! The registrar's rules (RFC 3261 §10.3), without a clock, a socket or a store.
 //!
-//! [`RegisterRequest`] is what a REGISTER asks for, [`decide`] what becomes of an address-of-record's bindings, and
+//! [`RegisterRequest`] is what a REGISTER asks for, [`decide()`] what becomes of an address-of-record's bindings, and
 //! [`answer`] what its 200 says. Mirrors, which see what another registrar answered, take [`bindings_from_response`].
 
 mod decide;
@@ -9,7 +9,10 @@ mod request;
 
 pub use decide::{Decision, Overflow, Policy, decide};
 pub use passive::{RequestFacts, Snapshot, bindings_from_response, origin};
-pub use request::{CONTACTS_MAX, ContactRequest, Contacts, RegisterRequest};
+pub use request::{
+    AOR_PART_LEN_MAX, CONTACT_LEN_MAX, CONTACTS_MAX, INSTANCE_LEN_MAX, PATH_LEN_MAX, USER_AGENT_LEN_MAX,
+};
+pub use request::{ContactRequest, Contacts, RegisterRequest};
 
 pub use super::refusal::Refusal;
 use super::reply::{Reply, Response};

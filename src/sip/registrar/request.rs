@@ -134,35 +134,27 @@ impl<'a> ContactRequest<'a> {
         if address.uri.text.len() > CONTACT_LEN_MAX {
             return Err(contact_error(HeaderFault::TooLong));
         }
-        let instance = match address.param("+sip.instance").and_then(instance_id) {
-            Some(id) if id.len() > INSTANCE_LEN_MAX => return Err(contact_error(HeaderFault::TooLong)),
-            instance => instance,
-        };
-        let q = match address.param("q") {
-            Some(text) => thousandths(text).ok_or(contact_error(HeaderFault::Malformed))?,
-            None => 1_000,
-        };
-        let reg_id = address.param("reg-id").and_then(|text| text.parse().ok()).filter(|_| instance.is_some());
-        let expires_s = address.param("expires").map(|text| seconds(text.trim_matches('"')).unwrap_or(3_600));
-        Ok(Self { uri: address.uri, expires_s, q, instance, reg_id })
+        let mut contact = Self { uri: address.uri, expires_s: None, q: 1_000, instance: None, reg_id: None };
+        // One pass, for this runs for every REGISTER; a name that comes twice means its last value.
+        for (name, value) in address.params.iter() {
+            let text = value.unwrap_or_default();
+            if name.eq_ignore_ascii_case("expires") {
+                contact.expires_s = Some(seconds(text.trim_matches('"')).unwrap_or(3_600));
+            } else if name.eq_ignore_ascii_case("q") {
+                contact.q = thousandths(text).ok_or(contact_error(HeaderFault::Malformed))?;
+            } else if name.eq_ignore_ascii_case("+sip.instance") {
+                contact.instance = instance_id(text);
+            } else if name.eq_ignore_ascii_case("reg-id") {
+                contact.reg_id = text.parse().ok();
+            }
+        }
+        if contact.instance.is_some_and(|id| id.len() > INSTANCE_LEN_MAX) {
+            return Err(contact_error(HeaderFault::TooLong));
+        }
+        contact.reg_id = contact.reg_id.filter(|_| contact.instance.is_some());
+        Ok(contact)
     }
 }
-
-/// Most contacts one REGISTER may list.
-pub const CONTACTS_MAX: usize = 32;
-/// Longest contact URI kept, in bytes.
-pub const CONTACT_LEN_MAX: usize = 512;
-/// Longest `+sip.instance` kept, in bytes.
-pub const INSTANCE_LEN_MAX: usize = 256;
-/// Longest canonical user part or host of an address-of-record, in bytes.
-pub const AOR_PART_LEN_MAX: usize = 255;
-/// User-Agent is cut to this many bytes.
-pub const USER_AGENT_LEN_MAX: usize = 256;
-/// Longest Path kept, all values together, in bytes.
-pub const PATH_LEN_MAX: usize = 2_048;
-
-/// Option tags a REGISTER may require.
-const EXTENSIONS: [&str; 1] = ["path"];
 
 const fn contact_error(fault: HeaderFault) -> HeaderError {
     HeaderError::new(Name::Contact.text(), fault)
@@ -255,6 +247,21 @@ fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
         }
     }
 }
+
+/// Most contacts one REGISTER may list.
+pub const CONTACTS_MAX: usize = 32;
+/// Longest contact URI kept, in bytes.
+pub const CONTACT_LEN_MAX: usize = 512;
+/// Longest `+sip.instance` kept, in bytes.
+pub const INSTANCE_LEN_MAX: usize = 256;
+/// Longest canonical user part or host of an address-of-record, in bytes.
+pub const AOR_PART_LEN_MAX: usize = 255;
+/// User-Agent is cut to this many bytes.
+pub const USER_AGENT_LEN_MAX: usize = 256;
+/// Longest Path kept, all values together, in bytes.
+pub const PATH_LEN_MAX: usize = 2_048;
+/// Option tags a REGISTER may require.
+const EXTENSIONS: [&str; 1] = ["path"];
 
 #[cfg(test)]
 mod tests {
