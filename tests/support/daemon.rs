@@ -127,7 +127,7 @@ impl Daemon {
         let (process, ops) = (&mut self.process, self.ops);
         until("hookswitch serves", async || {
             process.assert_runs();
-            let answer = reqwest::get(format!("http://{ops}/readyz")).await.ok()?;
+            let answer = reqwest::get(format!("http://{ops}/livez")).await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;

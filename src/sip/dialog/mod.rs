@@ -5,8 +5,6 @@
 
 mod leg;
 mod start;
-#[cfg(test)]
-mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -199,7 +197,11 @@ impl Tracker {
             thread.legs.push(invite.into_leg(now.tick, key.clone(), sighting));
             let evidence = format!("INVITE, Call-ID {call_id}");
             let (pbx, feed) = (sighting.pbx, sighting.feed);
-            out.push(PbxEvent { pbx, feed, leg: key, event: LegEvent::Started(Box::new(start)), evidence });
+            let started = LegEvent::Started(Box::new(start));
+            out.push(PbxEvent { pbx, feed, leg: key.clone(), event: started, evidence: evidence.clone() });
+            if feed == FeedKind::Replica && thread.legs.last_mut().is_some_and(TrackedLeg::rings_unseen) {
+                out.push(PbxEvent { pbx, feed, leg: key, event: LegEvent::Rang, evidence });
+            }
         }
         let early = std::mem::take(&mut thread.early);
         self.schedule(&call_key);
@@ -244,7 +246,7 @@ impl Tracker {
         let mut followed = false;
         match message.method() {
             Some(Method::Cancel) => {
-                if let Some(leg) = thread.leg_of(branch, vias) {
+                if let Some(leg) = thread.leg_of_cancel(branch, message.request_uri()) {
                     followed = true;
                     if let Some(event) = leg.on_cancel(tick, completed_elsewhere(message)) {
                         emit(leg, event, "CANCEL");
@@ -431,6 +433,16 @@ impl Thread {
         });
         let leg = restored.next()?;
         restored.next().is_none().then_some(leg)
+    }
+
+    /// The leg that a CANCEL stops: by its branch, else (after a restart) by its Request-URI, which is the INVITE's
+    /// (RFC 3261 §9.1). It has one Via on every hop, so the count of those says nothing.
+    fn leg_of_cancel(&mut self, branch: &str, target: Option<&str>) -> Option<&mut TrackedLeg> {
+        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_empty() && *leg.branch == *branch) {
+            return self.legs.get_mut(at);
+        }
+        let target = target.and_then(|uri| Uri::parse(uri).ok())?.key();
+        self.legs.iter_mut().find(|leg| leg.branch.is_empty() && leg.phase != Phase::Ended && leg.target == target)
     }
 
     /// The leg that an ACK outside any INVITE transaction is about.

@@ -1,0 +1,96 @@
+//! Calls that go on, with their offers.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::model::{AccountId, Call, CallId, CallState, Offer, OfferState, UserId};
+use crate::store::Journal;
+
+/// Calls that go on. Each change also goes to the history, so that a restart finds them.
+#[derive(Debug)]
+pub struct Live {
+    inner: RwLock<Inner>,
+    journal: Arc<Journal>,
+    calls_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    calls: HashMap<CallId, Arc<Call>>,
+    by_account: BTreeSet<(AccountId, CallId)>,
+    by_user: BTreeSet<(UserId, CallId)>,
+}
+
+impl Live {
+    pub(super) fn new(journal: Arc<Journal>, calls_max: usize) -> Self {
+        Self { inner: RwLock::default(), journal, calls_max }
+    }
+
+    /// Notes how a call now stands; an ended one leaves for the history.
+    pub fn put_call(&self, call: Arc<Call>) {
+        self.remember(call.clone());
+        self.journal.record_call(call);
+    }
+
+    /// The account's calls, by id.
+    #[must_use]
+    pub fn calls(&self, account: AccountId) -> Vec<Arc<Call>> {
+        let inner = self.read();
+        let from = inner.by_account.range((account, CallId(uuid::Uuid::nil()))..);
+        from.take_while(|(of, _)| *of == account).filter_map(|(_, id)| inner.calls.get(id).cloned()).collect()
+    }
+
+    /// Every call, in no order.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Call>> {
+        self.read().calls.values().cloned().collect()
+    }
+
+    /// One call.
+    #[must_use]
+    pub fn call(&self, id: CallId) -> Option<Arc<Call>> {
+        self.read().calls.get(&id).cloned()
+    }
+
+    /// The offers on the user's screen, oldest first.
+    #[must_use]
+    pub fn offers_of(&self, user: UserId) -> Vec<Offer> {
+        let inner = self.read();
+        let calls = inner.by_user.range((user, CallId(uuid::Uuid::nil()))..).take_while(|(of, _)| *of == user);
+        let offers = calls.filter_map(|(_, id)| inner.calls.get(id)).flat_map(|call| &call.offers);
+        let mut offers: Vec<Offer> = offers.filter(|offer| offer.user == user && is_open(offer)).cloned().collect();
+        offers.sort_by_key(|offer| (offer.offered_at, offer.id));
+        offers
+    }
+
+    /// Puts in what the database had, without writing it again.
+    pub(super) fn remember(&self, call: Arc<Call>) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = inner.calls.remove(&call.id) {
+            inner.by_account.remove(&(before.account, before.id));
+            for offer in &before.offers {
+                inner.by_user.remove(&(offer.user, before.id));
+            }
+        }
+        if call.state == CallState::Ended {
+            return;
+        }
+        if inner.calls.len() >= self.calls_max {
+            super::count_dropped("live_calls_max");
+            return;
+        }
+        inner.by_account.insert((call.account, call.id));
+        for offer in call.offers.iter().filter(|offer| is_open(offer)) {
+            inner.by_user.insert((offer.user, call.id));
+        }
+        inner.calls.insert(call.id, call);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_open(offer: &Offer) -> bool {
+    matches!(offer.state, OfferState::Offered | OfferState::Answered)
+}

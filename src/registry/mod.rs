@@ -1,0 +1,289 @@
+//! The truth for reads: everything the daemon knows, in concurrent maps.
+//!
+//! Every change happens here first, gets a number from the journal under the changed record's own lock, and is stored by
+//! the next group commit. Who promises a change to anyone waits for its number ([`Registry::committed`]).
+
+mod agents;
+mod bucket;
+mod contact;
+mod defaults;
+mod devices;
+mod edit;
+mod error;
+mod history;
+mod index;
+mod limits;
+mod links;
+mod live;
+mod noun;
+mod outbox;
+mod record;
+mod register;
+mod resolve;
+mod restore;
+pub mod streams;
+mod table;
+mod tasks;
+mod transitions;
+mod view;
+mod wheel;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{broadcast, watch};
+
+use crate::clock::Clock;
+use crate::model::{
+    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Pbx, Queue, Site, Tick, Token, TrailEntry, Transition,
+    User, UserId,
+};
+use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
+
+pub use crate::store::{CallFilter, HistoryPage, LinksOf, NotStored, Seq, Stored};
+pub use defaults::Defaults;
+pub use devices::DeviceFilter;
+pub use error::ChangeError;
+pub use limits::Limits;
+pub use live::Live;
+pub use noun::{Noun, UniqueKey};
+pub use record::{BindingSummary, DeviceView};
+pub use register::{Change, Registered, Target};
+pub use streams::Streams;
+pub use table::{Page, Table};
+
+use agents::Agents;
+use devices::Devices;
+use links::Links;
+use outbox::Outbox;
+
+/// Everything the daemon knows.
+#[derive(Debug)]
+pub struct Registry {
+    /// Tenants.
+    pub accounts: Table<Account>,
+    /// Sites.
+    pub sites: Table<Site>,
+    /// PBXs.
+    pub pbxs: Table<Pbx>,
+    /// People.
+    pub users: Table<User>,
+    /// Queues.
+    pub queues: Table<Queue>,
+    /// API tokens.
+    pub tokens: Table<Token>,
+    /// Calls that go on.
+    pub live: Live,
+    /// Who listens.
+    pub streams: Streams,
+    /// What a site task must hear about; subscribe to it. Who lags looks at everything again.
+    pub changes: broadcast::Sender<Changed>,
+    devices: Devices,
+    links: Links,
+    agents: Agents,
+    outbox: Outbox,
+    /// One edit at a time.
+    edit: Mutex<()>,
+    journal: Arc<Journal>,
+    store: Store,
+    clock: Clock,
+    limits: Limits,
+    /// Until then no passive binding counts as gone.
+    restart_grace_until: Tick,
+    /// What the site tasks take over.
+    calls_at_start: Mutex<Vec<Call>>,
+}
+
+/// What changed about those whose offers may have to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// A user, or the user's links.
+    User(UserId),
+    /// A device, or its links.
+    Device(DeviceId),
+}
+
+impl Registry {
+    /// Reads everything from the database and starts the tasks that write it back. They end when the registry is
+    /// dropped; [`Registry::drain`] first, so that nothing is left behind.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read.
+    pub async fn open(store: Store, clock: Clock, limits: Limits) -> Result<Arc<Self>, StoreError> {
+        let now = clock.now();
+        let loaded = store.load(now).await?;
+        let journal = Arc::new(Journal::new(loaded.seq, clock.clone(), limits.history_max));
+        let registry = Arc::new(Self {
+            accounts: Table::default(),
+            sites: Table::default(),
+            pbxs: Table::default(),
+            users: Table::default(),
+            queues: Table::default(),
+            tokens: Table::default(),
+            live: Live::new(journal.clone(), limits.live_calls_max),
+            streams: Streams::default(),
+            changes: broadcast::Sender::new(CHANGES_MAX),
+            devices: Devices::default(),
+            links: Links::default(),
+            agents: Agents::default(),
+            outbox: Outbox::default(),
+            edit: Mutex::new(()),
+            journal,
+            store,
+            restart_grace_until: now.tick + limits.restart_grace_ms,
+            calls_at_start: Mutex::default(),
+            clock,
+            limits,
+        });
+        registry.restore(loaded, now);
+        tasks::start(&registry);
+        Ok(registry)
+    }
+
+    /// The clock the registry goes by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Its bounds.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Waits until the change `seq` is stored, at most [`Limits::commit_wait`].
+    ///
+    /// # Errors
+    /// [`NotStored`]: the change stays and is stored when it can be; ask again.
+    pub async fn committed(&self, seq: Seq) -> Result<(), NotStored> {
+        self.journal.committed(seq, self.limits.commit_wait).await
+    }
+
+    /// The number up to which changes are stored, for those who hold many answers at once. Ask [`Registry::is_stored`]
+    /// about each number it has reached.
+    #[must_use]
+    pub fn committed_watch(&self) -> watch::Receiver<u64> {
+        self.journal.committed_watch()
+    }
+
+    /// Number of the latest change, whoever made it: what an answer waits for that shows the absence of something.
+    #[must_use]
+    pub fn latest(&self) -> Seq {
+        self.journal.latest()
+    }
+
+    /// Whether the last attempt to write to the database succeeded.
+    #[must_use]
+    pub fn database_up(&self) -> bool {
+        self.journal.is_up()
+    }
+
+    /// Whether the change `seq` is stored. Never waits.
+    #[must_use]
+    pub fn is_stored(&self, seq: Seq) -> bool {
+        self.journal.is_committed(seq)
+    }
+
+    /// Waits until all changes so far are stored, at most `wait`; for a shutdown.
+    ///
+    /// # Errors
+    /// [`NotStored`] when something was left.
+    pub async fn drain(&self, wait: std::time::Duration) -> Result<(), NotStored> {
+        self.journal.drain(wait).await
+    }
+
+    /// Calls the database had at start, live and lately ended, for the site tasks to go on with. Empty when asked again.
+    #[must_use]
+    pub fn calls_at_start(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Queues a call's state for the history.
+    pub fn record_call(&self, call: Arc<Call>) {
+        self.journal.record_call(call);
+    }
+
+    /// Queues a reason for the history.
+    pub fn record_trail(&self, mut entry: TrailEntry) {
+        entry.event.retain(|character| character != '\0');
+        self.journal.record_trail(entry);
+    }
+
+    /// Queues a transition for the history.
+    pub fn record_transition(&self, transition: Transition) {
+        self.journal.record_transition(transition);
+    }
+
+    /// Sets the gauges that count what there is.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
+    fn report(&self) {
+        let now = self.clock.now();
+        let mut bindings = 0;
+        let mut states = [0_usize; 4];
+        for record in &self.devices.records {
+            bindings += record.present(now).count();
+            states[match record.state(now) {
+                DeviceState::Connected => 0,
+                DeviceState::Stale => 1,
+                DeviceState::Disconnected => 2,
+                DeviceState::Disabled => 3,
+            }] += 1;
+        }
+        metrics::gauge!("hookswitch_bindings").set(bindings as f64);
+        for (state, count) in ["connected", "stale", "disconnected", "disabled"].into_iter().zip(states) {
+            metrics::gauge!("hookswitch_devices", "state" => state).set(count as f64);
+        }
+    }
+
+    fn changed(&self, changed: Changed) {
+        // Nobody listening is fine.
+        let _ = self.changes.send(changed);
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.journal.close();
+    }
+}
+
+impl Records for Registry {
+    fn read(&self, key: DirtyKey) -> Option<Row> {
+        fn row<T: Noun>(table: &Table<T>, id: T::Id) -> Option<Row> {
+            table.get(id).map(T::row)
+        }
+        let id = key.id;
+        match key.kind {
+            Kind::Account => row(&self.accounts, AccountId(id)),
+            Kind::Site => row(&self.sites, crate::model::SiteId(id)),
+            Kind::Pbx => row(&self.pbxs, crate::model::PbxId(id)),
+            Kind::User => row(&self.users, UserId(id)),
+            Kind::Queue => row(&self.queues, crate::model::QueueId(id)),
+            Kind::Token => row(&self.tokens, crate::model::TokenId(id)),
+            Kind::Link => self.links.get(LinkId(id)).map(Row::Link),
+            Kind::Device => {
+                let record = self.devices.records.get(&DeviceId(id))?;
+                Some(Row::Device(Box::new(Stored { value: record.device.clone(), seq: record.seq })))
+            }
+            Kind::Bindings => {
+                let record = self.devices.records.get(&DeviceId(id))?;
+                (!record.bindings.is_empty()).then(|| Row::Bindings {
+                    device: record.device.id,
+                    contacts: contacts::encode(&record.bindings, self.clock.now()),
+                    seq: record.bindings_seq,
+                })
+            }
+        }
+    }
+}
+
+/// Counts what a limit turned away.
+fn count_dropped(reason: &'static str) {
+    metrics::counter!("hookswitch_dropped_total", "where" => "registry", "reason" => reason).increment(1);
+}
+
+/// Accounts above an account, at most.
+const ACCOUNT_DEPTH_MAX: usize = 8;
+
+/// Changes a slow site task may lag behind before it must look at everything again.
+const CHANGES_MAX: usize = 4_096;

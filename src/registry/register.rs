@@ -1,0 +1,321 @@
+//! REGISTER: bindings come, are refreshed and go.
+
+use std::borrow::Cow;
+use std::sync::{Arc, PoisonError};
+
+use dashmap::Entry;
+use smallvec::SmallVec;
+
+use super::contact::contact_key;
+use super::record::{Grace, NEVER, Record};
+use super::transitions::transitions;
+use super::{DeviceView, Registry};
+use crate::model::{AccountId, Binding, BindingSource, Device, DeviceId, Now, PbxId, Transition, TransitionKind};
+use crate::store::{DirtyKey, Kind, Seq};
+
+/// Whom a REGISTER is about, as [`Registry::resolve`](super::Registry::resolve) found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// The account the domain chose.
+    pub account: AccountId,
+    /// The PBX it came from.
+    pub pbx: PbxId,
+    /// Canonical user part.
+    pub user: Cow<'a, str>,
+}
+
+/// What a decision does to the bindings it was shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These are the bindings now.
+    Set(Vec<Binding>),
+    /// They stay: a query, a retransmission, a refusal.
+    Keep,
+}
+
+/// What became of a REGISTER.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered<R> {
+    /// The device it is about; it need not exist.
+    pub device: DeviceId,
+    /// What the decision handed on.
+    pub value: R,
+    /// What the answer waits for; none = there is nothing to wait for. A query or a retransmission waits for the change
+    /// it shows.
+    pub seq: Option<Seq>,
+    /// Set when the change was not made because this limit was reached: answer 503, whatever `value` says.
+    pub refused: Option<&'static str>,
+}
+
+impl Target<'_> {
+    /// The id of the device it names.
+    #[must_use]
+    pub fn device(&self) -> DeviceId {
+        DeviceId::derive(self.account, self.pbx, &self.user)
+    }
+}
+
+impl Registry {
+    /// Shows `decide` the device's bindings and does what it says, as one step. Whatever the decision needs to answer
+    /// it hands on as `R`. `decide` runs with the device locked: it must not call the registry.
+    ///
+    /// With [`BindingSource::Registrar`] the answer must wait for `seq`; passive changes apply at once and are stored
+    /// when they can.
+    pub fn register<R>(
+        &self,
+        target: &Target<'_>,
+        source: BindingSource,
+        now: Now,
+        decide: impl FnOnce(&[Binding]) -> (Change, R),
+    ) -> Registered<R> {
+        let id = target.device();
+        let grace = self.grace(target.pbx);
+        if let Some(mut record) = self.devices.records.get_mut(&id) {
+            let (value, seq, news) = self.decide(&mut record, source, now, grace, decide);
+            drop(record);
+            self.tell(news);
+            return Registered { device: id, value, seq, refused: None };
+        }
+        let of_account = self.devices.account(target.account);
+        let (value, seq, news) = match self.devices.records.entry(id) {
+            Entry::Occupied(mut entry) => self.decide(entry.get_mut(), source, now, grace, decide),
+            Entry::Vacant(entry) => {
+                let (change, value) = decide(&[]);
+                let bindings = match change {
+                    Change::Set(bindings) if !bindings.is_empty() => bindings,
+                    _ => return Registered { device: id, value, seq: None, refused: None },
+                };
+                if let Some(limit) = self.may_not_appear(&of_account, now) {
+                    return Registered { device: id, value, seq: None, refused: Some(limit) };
+                }
+                let mut record = Record::new(new_device(target, id, now));
+                let mut news = News { created: true, ..News::default() };
+                self.devices.file(&record, &of_account);
+                let device_seq = self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
+                if source == BindingSource::Registrar {
+                    record.seq = device_seq;
+                }
+                let seq = self.set_bindings(&mut record, bindings, source, now, grace, &mut news);
+                news.view = Some(record.view(now));
+                entry.insert(record);
+                (value, Some(seq).filter(|seq| seq.0 > 0), news)
+            }
+        };
+        self.tell(news);
+        Registered { device: id, value, seq, refused: None }
+    }
+
+    /// Takes over what another registrar says the device's bindings are (a 2xx to REGISTER lists them all).
+    pub fn apply_bindings(&self, target: &Target<'_>, bindings: Vec<Binding>, now: Now) -> Registered<()> {
+        self.register(target, BindingSource::Passive, now, |_| (Change::Set(bindings), ()))
+    }
+
+    /// Ends bindings whose time is over, a slice of the due devices a call. True when there are more.
+    pub fn expire(&self, now: Now) -> bool {
+        let due = self.devices.wheel.due(now.tick, EXPIRE_MAX);
+        for id in &due {
+            let Some(pbx) = self.devices.records.get(id).map(|record| record.device.pbx) else { continue };
+            let grace = self.grace(pbx);
+            let Some(mut record) = self.devices.records.get_mut(id) else { continue };
+            if record.scheduled > now.tick && record.next_deadline(now, grace) >= record.scheduled {
+                // A later entry of the wheel looks after it.
+                continue;
+            }
+            record.scheduled = NEVER;
+            let mut news = News::default();
+            let state = record.state(now);
+            self.sweep(&mut record, now, grace, &mut news);
+            self.schedule(&mut record, now, grace);
+            let turned_stale = news.transitions.is_empty() && state == crate::model::DeviceState::Stale;
+            if turned_stale || !news.transitions.is_empty() {
+                news.view = Some(record.view(now));
+            }
+            drop(record);
+            self.tell(news);
+        }
+        due.len() == EXPIRE_MAX
+    }
+
+    /// Removes what the contact index knows of these bindings.
+    pub(super) fn unindex_contacts(&self, record: &Record, bindings: &[Binding]) {
+        for key in bindings.iter().filter_map(|binding| contact_key(&binding.contact)) {
+            self.devices.contacts.remove(&(record.device.pbx, key), record.device.id);
+        }
+    }
+
+    /// Puts in what the database had.
+    pub(super) fn restore_bindings(&self, record: &mut Record, bindings: Vec<Binding>, now: Now) {
+        for key in bindings.iter().filter_map(|binding| contact_key(&binding.contact)) {
+            self.devices.contacts.insert(&(record.device.pbx, key), record.device.id);
+        }
+        record.bindings = bindings.into_iter().map(|binding| self.intern(binding, &[])).collect();
+        let grace = self.grace(record.device.pbx);
+        self.schedule(record, now, grace);
+    }
+
+    /// How long passive bindings of this PBX outlive their time.
+    fn grace(&self, pbx: PbxId) -> Grace {
+        let seconds = self.pbxs.get(pbx).map_or(0, |pbx| pbx.value.passive_grace_s);
+        Grace { ms: u64::from(seconds) * 1000, until: self.restart_grace_until }
+    }
+
+    fn decide<R>(
+        &self,
+        record: &mut Record,
+        source: BindingSource,
+        now: Now,
+        grace: Grace,
+        decide: impl FnOnce(&[Binding]) -> (Change, R),
+    ) -> (R, Option<Seq>, News) {
+        let mut news = News::default();
+        self.sweep(record, now, grace, &mut news);
+        let (change, value) = decide(&record.bindings);
+        let seq = match change {
+            Change::Keep => record.bindings_seq,
+            Change::Set(bindings) => self.set_bindings(record, bindings, source, now, grace, &mut news),
+        };
+        if !news.transitions.is_empty() {
+            news.view = Some(record.view(now));
+        }
+        (value, Some(seq).filter(|seq| seq.0 > 0), news)
+    }
+
+    /// Replaces the bindings; answers what to wait for.
+    fn set_bindings(
+        &self,
+        record: &mut Record,
+        bindings: Vec<Binding>,
+        source: BindingSource,
+        now: Now,
+        grace: Grace,
+        news: &mut News,
+    ) -> Seq {
+        let before = std::mem::take(&mut record.bindings);
+        let after: Box<[Binding]> = bindings.into_iter().map(|binding| self.intern(binding, &before)).collect();
+        let id = record.device.id;
+        news.transitions.extend(transitions(id, now.unix, &before, &after, "unregistered"));
+        let gone = before.iter().filter(|old| after.iter().all(|new| new.contact != old.contact));
+        for key in gone.filter_map(|binding| contact_key(&binding.contact)) {
+            self.devices.contacts.remove(&(record.device.pbx, key), id);
+        }
+        // Added after removal: two spellings of one contact share a key.
+        let came = after.iter().filter(|new| before.iter().all(|old| old.contact != new.contact));
+        for key in came.filter_map(|binding| contact_key(&binding.contact)) {
+            self.devices.contacts.insert(&(record.device.pbx, key), id);
+        }
+        record.bindings = after;
+        self.schedule(record, now, grace);
+        let seq = self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
+        if source == BindingSource::Registrar {
+            record.bindings_seq = seq;
+        }
+        record.bindings_seq
+    }
+
+    /// Ends what is over.
+    fn sweep(&self, record: &mut Record, now: Now, grace: Grace, news: &mut News) {
+        let over = record.sweep(now, grace);
+        let Some(last) = over.last() else { return };
+        let id = record.device.id;
+        self.unindex_contacts(record, &over);
+        self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
+        if record.bindings.is_empty() {
+            let cause = if last.source == BindingSource::Passive { "stale" } else { "expired" };
+            news.transitions.extend(transitions(id, now.unix, &over, &[], cause));
+        }
+    }
+
+    /// Makes sure the wheel looks at the device in time.
+    fn schedule(&self, record: &mut Record, now: Now, grace: Grace) {
+        let deadline = record.next_deadline(now, grace);
+        if deadline < record.scheduled {
+            record.scheduled = deadline;
+            self.devices.wheel.insert(deadline, record.device.id);
+        }
+    }
+
+    /// Shares the user agent and takes out what Postgres can't keep.
+    fn intern(&self, mut binding: Binding, before: &[Binding]) -> Binding {
+        if let Some(agent) = binding.user_agent.take() {
+            let known = before.iter().filter_map(|old| old.user_agent.as_ref()).find(|known| **known == agent);
+            binding.user_agent = Some(known.cloned().unwrap_or_else(|| self.agents.intern(agent)));
+        }
+        for text in [&mut binding.contact, &mut binding.call_id] {
+            strip_nul(text);
+        }
+        for text in [&mut binding.path, &mut binding.instance].into_iter().flatten() {
+            strip_nul(text);
+        }
+        binding
+    }
+
+    /// The limit that keeps another device from appearing, if one does.
+    fn may_not_appear(&self, of_account: &super::devices::AccountDevices, now: Now) -> Option<&'static str> {
+        let limits = &self.limits;
+        let limit = if of_account.count() >= limits.devices_max {
+            "devices_max"
+        } else {
+            let mut appearing = of_account.appearing.lock().unwrap_or_else(PoisonError::into_inner);
+            if appearing.take(now.tick, limits.devices_per_second_max, limits.devices_burst_max) {
+                return None;
+            }
+            "devices_per_second_max"
+        };
+        super::count_dropped(limit);
+        Some(limit)
+    }
+
+    /// Writes history and tells admins. Not with a record locked.
+    fn tell(&self, news: News) {
+        let Some(view) = news.view else { return };
+        if news.created {
+            self.announce_device("device.created", &view, view.awaits);
+        }
+        if news.transitions.is_empty() && !news.created {
+            self.announce_device("device.updated", &view, Seq(0));
+        }
+        for transition in news.transitions {
+            let event = match transition.kind {
+                TransitionKind::Up => "device.up",
+                TransitionKind::Down => "device.down",
+                TransitionKind::AddressChanged | TransitionKind::UserAgentChanged => "device.updated",
+            };
+            self.journal.record_transition(transition);
+            self.announce_device(event, &view, view.awaits);
+        }
+    }
+}
+
+/// What to tell once the record is let go.
+#[derive(Debug, Default)]
+struct News {
+    created: bool,
+    transitions: SmallVec<[Transition; 1]>,
+    view: Option<DeviceView>,
+}
+
+fn new_device(target: &Target<'_>, id: DeviceId, now: Now) -> Device {
+    Device {
+        id,
+        account: target.account,
+        pbx: target.pbx,
+        user: Arc::from(&*target.user),
+        extension: None,
+        label: None,
+        caller_id: None,
+        enabled: true,
+        assignable: false,
+        last_caller: None,
+        last_seen_at: now.unix,
+        created_at: now.unix,
+    }
+}
+
+fn strip_nul(text: &mut Box<str>) {
+    if text.contains('\0') {
+        *text = text.replace('\0', "").into();
+    }
+}
+
+/// Devices looked at in one call of [`Registry::expire`].
+const EXPIRE_MAX: usize = 1_000;

@@ -1,0 +1,111 @@
+//! From the database into memory, at start.
+//!
+//! One commit may hold a record without another that it refers to; after a crash between the two the reference leads
+//! nowhere. Whatever would make later edits fail is set right here and written back.
+
+use std::sync::{Arc, PoisonError};
+
+use super::record::Record;
+use super::{Noun, Registry, Table};
+use crate::model::{Binding, Device, DeviceId, Now};
+use crate::store::{DirtyKey, Kind, Loaded, Stored};
+
+impl Registry {
+    /// Takes over what the database had.
+    pub(super) fn restore(&self, loaded: Loaded, now: Now) {
+        put(&self.accounts, loaded.accounts);
+        put(&self.sites, loaded.sites);
+        put(&self.pbxs, loaded.pbxs);
+        put(&self.users, loaded.users);
+        put(&self.queues, loaded.queues);
+        put(&self.tokens, loaded.tokens);
+        for row in loaded.devices {
+            self.restore_device(row);
+        }
+        for (device, row) in loaded.bindings {
+            self.restore_contacts(device, row, now);
+        }
+        for link in loaded.links {
+            let whole =
+                self.users.get(link.value.user).is_some() && self.account_of_device(link.value.device).is_some();
+            let id = link.value.id;
+            self.links.restore(link);
+            if !whole {
+                tracing::warn!(link = %id, "a link leads nowhere; it is ended");
+                self.links.end(id, now.unix, &self.journal);
+            }
+        }
+        for call in &loaded.calls {
+            self.live.remember(Arc::new(call.clone()));
+        }
+        *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;
+        self.repair_references();
+    }
+
+    fn restore_device(&self, row: Stored<Device>) {
+        let id = row.value.id;
+        if self.accounts.get(row.value.account).is_none() || self.pbxs.get(row.value.pbx).is_none() {
+            tracing::warn!(device = %id, "a device without an account or PBX; it is deleted");
+            self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
+            return;
+        }
+        let of_account = self.devices.account(row.value.account);
+        let record = Record { seq: row.seq, ..Record::new(row.value) };
+        self.devices.file(&record, &of_account);
+        self.devices.records.insert(id, record);
+    }
+
+    fn restore_contacts(&self, device: DeviceId, row: Stored<Vec<Binding>>, now: Now) {
+        match self.devices.records.get_mut(&device) {
+            Some(mut record) => {
+                record.bindings_seq = row.seq;
+                self.restore_bindings(&mut record, row.value, now);
+            }
+            None => {
+                self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });
+            }
+        }
+    }
+
+    /// Takes references out that lead nowhere.
+    fn repair_references(&self) {
+        for user in self.users.all() {
+            let mut value = user.value.clone();
+            value.queues.retain(|queue| self.queues.get(*queue).is_some());
+            self.repaired(&user.value, value);
+        }
+        for queue in self.queues.all() {
+            let mut value = queue.value.clone();
+            value.members.retain(|member| self.account_of_device(member.device).is_some());
+            self.repaired(&queue.value, value);
+        }
+        for pbx in self.pbxs.all() {
+            let mut value = pbx.value.clone();
+            value
+                .queue_rules
+                .retain(|rule| super::noun::rule_queue(rule).is_none_or(|queue| self.queues.get(queue).is_some()));
+            self.repaired(&pbx.value, value);
+        }
+        for token in self.tokens.all() {
+            if token.value.user.is_some_and(|user| self.users.get(user).is_none()) {
+                tracing::warn!(token = %token.value.id, "a token without its user; it is deleted");
+                self.tokens.take(token.value.id, &self.journal);
+            }
+        }
+    }
+
+    fn repaired<T: Noun>(&self, before: &T, after: T) {
+        if *before == after {
+            return;
+        }
+        tracing::warn!(kind = ?T::KIND, id = %before.id(), "a reference leads nowhere; it is taken out");
+        // It only lost references; what was unique still is.
+        let _ = T::table(self).put(after, &self.journal);
+    }
+}
+
+fn put<T: Noun>(table: &Table<T>, rows: Vec<Stored<T>>) {
+    for row in rows {
+        table.restore(row);
+    }
+}

@@ -1,0 +1,39 @@
+//! Why the database could not be opened or asked.
+
+/// Why the database could not be opened or asked. None of these holds a password or a record's content.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL names no engine we know, or can't be read.
+    #[error("database URL must be sqlite:PATH or postgres://USER@HOST/NAME: {0}")]
+    Url(String),
+    /// Another process has it.
+    #[error("the database is in use by another hookswitch; stop that one first")]
+    InUse,
+    /// Its tables are not ours, or a newer version's.
+    #[error("the database's tables can't be brought up to date: {0}")]
+    Migrate(String),
+    /// It could not be reached, or did not answer in time.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// The page cursor is none of ours.
+    #[error("bad cursor")]
+    Cursor,
+    /// It holds something we did not write.
+    #[error("corrupt row: table {table}, column {column}, row {row}: {detail}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key.
+        row: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

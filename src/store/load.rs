@@ -1,0 +1,145 @@
+//! Reads all that lives in memory, once, at start.
+
+use futures_util::TryStreamExt as _;
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+
+use super::engine::Engine;
+use super::rows::{
+    AccountRow, At, BindingsRow, CallRow, DeviceRow, LinkRow, PbxRow, QueueRow, Readable, SiteRow, TokenRow, UserRow,
+    seq,
+};
+use super::{Seq, Store, StoreError, Stored, contacts};
+use crate::model::{Account, Binding, Call, Device, DeviceId, Link, Now, Pbx, Queue, Site, Token, User};
+
+/// Everything the registry keeps in memory, as the database has it.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Tenants.
+    pub accounts: Vec<Stored<Account>>,
+    /// Sites.
+    pub sites: Vec<Stored<Site>>,
+    /// PBXs.
+    pub pbxs: Vec<Stored<Pbx>>,
+    /// People.
+    pub users: Vec<Stored<User>>,
+    /// Queues.
+    pub queues: Vec<Stored<Queue>>,
+    /// Tokens.
+    pub tokens: Vec<Stored<Token>>,
+    /// Devices.
+    pub devices: Vec<Stored<Device>>,
+    /// Bindings by device.
+    pub bindings: Vec<(DeviceId, Stored<Vec<Binding>>)>,
+    /// Links that last.
+    pub links: Vec<Stored<Link>>,
+    /// Calls that had not ended, and the latest ones whether ended or not: late copies must not start them anew.
+    pub calls: Vec<Call>,
+    /// Highest number that was ever given to a change that is stored.
+    pub seq: Seq,
+}
+
+impl Store {
+    /// Reads all that lives in memory. Deadlines are reckoned from `now`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read or a row makes no sense.
+    pub async fn load(&self, now: Now) -> Result<Loaded, StoreError> {
+        Ok(Loaded {
+            accounts: self.all::<AccountRow>("SELECT * FROM accounts").await?,
+            sites: self.all::<SiteRow>("SELECT * FROM sites").await?,
+            pbxs: self.all::<PbxRow>("SELECT * FROM pbxs").await?,
+            users: self.all::<UserRow>("SELECT * FROM users").await?,
+            queues: self.all::<QueueRow>("SELECT * FROM queues").await?,
+            tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
+            devices: self.all::<DeviceRow>("SELECT * FROM devices").await?,
+            links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
+            calls: self.calls().await?,
+            bindings: self.bindings(now).await?,
+            seq: self.highest().await?,
+        })
+    }
+
+    async fn bindings(&self, now: Now) -> Result<Vec<(DeviceId, Stored<Vec<Binding>>)>, StoreError> {
+        self.each("SELECT * FROM bindings", |row: BindingsRow| {
+            let at = At { table: "bindings", row: &row.device };
+            let device = DeviceId(at.id("device", &row.device)?);
+            let value = contacts::decode(&row.contacts, now).map_err(|error| at.corrupt("contacts", &error))?;
+            Ok((device, Stored { value, seq: seq(row.seq) }))
+        })
+        .await
+    }
+
+    /// A call that can't be read is over for us, but no reason not to start.
+    async fn calls(&self) -> Result<Vec<Call>, StoreError> {
+        let calls = self
+            .each(CALLS, |row: CallRow| {
+                Ok(row.into_record().inspect_err(|error| tracing::error!(%error, "a living call is left out")).ok())
+            })
+            .await?;
+        Ok(calls.into_iter().flatten().collect())
+    }
+
+    async fn highest(&self) -> Result<Seq, StoreError> {
+        let highest = self.each(HIGHEST, |(number,): (i64,)| Ok(seq(number))).await?;
+        Ok(highest.into_iter().max().unwrap_or_default())
+    }
+
+    async fn all<R>(&self, sql: &'static str) -> Result<Vec<R::Record>, StoreError>
+    where
+        R: Readable + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        self.each(sql, R::into_record).await
+    }
+
+    /// Row by row, so that no table is in memory twice.
+    async fn each<R, T>(
+        &self,
+        sql: &'static str,
+        mut read: impl FnMut(R) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError>
+    where
+        R: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut found = Vec::new();
+        match &self.engine {
+            Engine::Sqlite(sqlite) => {
+                let mut rows = sqlx::query_as::<_, R>(sql).fetch(&sqlite.pool);
+                while let Some(row) = rows.try_next().await? {
+                    found.push(read(row)?);
+                }
+            }
+            Engine::Postgres(postgres) => {
+                let mut connection = postgres.pool.acquire().await?;
+                // A large table takes longer than a question about the past may.
+                sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
+                let mut rows = sqlx::query_as::<_, R>(sql).fetch(&mut *connection);
+                while let Some(row) = rows.try_next().await? {
+                    found.push(read(row)?);
+                }
+                drop(rows);
+                // Back to what the pool promises: this one is not lent to anyone else.
+                connection.close_on_drop();
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Each table's highest number. Those of deleted rows are in `journal`.
+const CALLS: &str = "SELECT id, body FROM calls WHERE ended_at IS NULL \
+    UNION SELECT id, body FROM (SELECT id, body FROM calls ORDER BY began_at DESC LIMIT 1000) AS latest";
+
+const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM sites
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM pbxs
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM users
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM queues
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM tokens
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM devices
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM bindings
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM links
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM trail
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM transitions
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM journal";

@@ -1,0 +1,90 @@
+//! The only SQL: load at start, group commit, history queries.
+//!
+//! The registry marks what it changes in a [`Journal`]; the journal's task reads the records back through [`Records`] and
+//! writes them. Nothing here knows the registry.
+
+mod batch;
+mod commit;
+pub mod contacts;
+mod engine;
+mod error;
+mod history;
+mod journal;
+mod load;
+mod pending;
+mod prune;
+mod refused;
+mod rows;
+mod seq;
+mod statements;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::clock::Clock;
+
+pub use engine::Timeouts;
+pub use error::StoreError;
+pub use history::{CallFilter, HistoryPage, LinksOf};
+pub use journal::{Journal, NotStored, Records};
+pub use load::Loaded;
+pub use prune::Retention;
+pub use rows::Row;
+pub use seq::{DirtyKey, Kind, Seq, Stored};
+
+use engine::{Engine, Writer};
+use writer::Database;
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    engine: Engine,
+    timeouts: Timeouts,
+    /// The writer's connection, until the journal takes it.
+    writer: Arc<Mutex<Option<Writer>>>,
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` or `postgres://…`, keeps other daemons out and brings the tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the URL is of neither kind, or the database can't be opened, is another daemon's or a newer
+    /// version's.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_with(url, Timeouts::default()).await
+    }
+
+    /// [`Store::open`] with other timeouts.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
+        // The one before us may be on its way out.
+        let patience = Clock::stopwatch();
+        loop {
+            match Self::try_open(url, timeouts).await {
+                Err(StoreError::InUse) if patience.elapsed() < timeouts.exclusive => {
+                    tokio::time::sleep(EXCLUSIVE_POLL).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Starts the journal's task. It ends when the journal is closed or `records` is dropped.
+    pub fn start(&self, journal: Arc<Journal>, records: Weak<dyn Records>) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let database = Database { engine: self.engine.clone(), timeouts: self.timeouts, writer };
+        tokio::spawn(async move { journal.run(records, database).await });
+    }
+
+    async fn try_open(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
+        let engine = Engine::of(url, timeouts)?;
+        let writer = engine.prepare(timeouts).await?;
+        Ok(Self { engine, timeouts, writer: Arc::new(Mutex::new(Some(writer))) })
+    }
+}
+
+/// How often to ask whether the other daemon is gone.
+const EXCLUSIVE_POLL: Duration = Duration::from_millis(50);

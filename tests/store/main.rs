@@ -1,0 +1,7 @@
+//! The registry and its database, as one: `SQLite` always, and a real Postgres.
+
+mod database;
+#[path = "../support/postgres.rs"]
+mod postgres;
+mod reopen;
+mod samples;
