@@ -1,2 +1,18 @@
 //! Command line.
-fn main() {}
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match cli::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hookswitch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

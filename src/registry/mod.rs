@@ -29,7 +29,7 @@ mod transitions;
 mod view;
 mod wheel;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
@@ -90,6 +90,8 @@ pub struct Registry {
     limits: Limits,
     /// Until then no passive binding counts as gone.
     restart_grace_until: Tick,
+    /// What the site tasks take over.
+    calls_at_start: Mutex<Vec<Call>>,
 }
 
 /// What changed about those whose offers may have to be closed.
@@ -129,6 +131,7 @@ impl Registry {
             journal,
             store,
             restart_grace_until: now.tick + limits.restart_grace_ms,
+            calls_at_start: Mutex::default(),
             clock,
             limits,
         });
@@ -170,6 +173,12 @@ impl Registry {
         self.journal.latest()
     }
 
+    /// Whether the last attempt to write to the database succeeded.
+    #[must_use]
+    pub fn database_up(&self) -> bool {
+        self.journal.is_up()
+    }
+
     /// Whether the change `seq` is stored. Never waits.
     #[must_use]
     pub fn is_stored(&self, seq: Seq) -> bool {
@@ -182,6 +191,12 @@ impl Registry {
     /// [`NotStored`] when something was left.
     pub async fn drain(&self, wait: std::time::Duration) -> Result<(), NotStored> {
         self.journal.drain(wait).await
+    }
+
+    /// Calls the database had at start, live and lately ended, for the site tasks to go on with. Empty when asked again.
+    #[must_use]
+    pub fn calls_at_start(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Queues a call's state for the history.

@@ -3,7 +3,7 @@
 //! One commit may hold a record without another that it refers to; after a crash between the two the reference leads
 //! nowhere. Whatever would make later edits fail is set right here and written back.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::record::Record;
 use super::{Noun, Registry, Table};
@@ -35,9 +35,10 @@ impl Registry {
                 self.links.end(id, now.unix, &self.journal);
             }
         }
-        for call in loaded.calls {
-            self.live.remember(Arc::new(call));
+        for call in &loaded.calls {
+            self.live.remember(Arc::new(call.clone()));
         }
+        *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;
         self.repair_references();
     }
 

@@ -36,11 +36,17 @@ pub enum FrameError {
     ContentLength(HeaderError),
 }
 
-/// The answer to [`Frame::Ping`].
-pub const PONG: &[u8] = b"\r\n";
-
-/// Longest header section taken from a stream, in bytes.
-pub const HEAD_LEN_MAX: usize = 32_768;
+impl FrameError {
+    /// A metric label: a few stable words.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MessageTooLong => "stream_message_too_long",
+            Self::Scan(error) => error.label(),
+            Self::ContentLength(_) => "stream_content_length",
+        }
+    }
+}
 
 impl Framer {
     /// A framer at the start of a stream.
@@ -183,6 +189,11 @@ enum Between {
     Wait,
     Message,
 }
+
+/// The answer to [`Frame::Ping`].
+pub const PONG: &[u8] = b"\r\n";
+/// Longest header section taken from a stream, in bytes.
+pub const HEAD_LEN_MAX: usize = 32_768;
 
 #[cfg(test)]
 mod tests {

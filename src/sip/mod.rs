@@ -5,12 +5,15 @@
 
 pub mod address;
 pub mod check;
+pub mod client;
 pub mod cseq;
 pub mod dialog;
 pub mod fault;
 pub mod frame;
+pub mod message;
 pub mod name;
 pub mod refusal;
+pub mod registrar;
 pub mod reply;
 pub mod scan;
 pub mod syntax;
@@ -22,9 +25,10 @@ pub use check::check;
 pub use cseq::{CSeq, Method};
 pub use fault::{HeaderError, HeaderFault, ScanError};
 pub use frame::{Frame, FrameError, Framer};
+pub use message::Message;
 pub use name::Name;
 pub use refusal::Refusal;
 pub use reply::{Reply, Response, Salt, Unanswerable};
-pub use scan::{Message, scan};
+pub use scan::scan;
 pub use uri::{Scheme, Uri, UriError};
 pub use via::Via;

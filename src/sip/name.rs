@@ -84,7 +84,8 @@ impl Name {
         let (Some(first), Some(last)) = (name.first(), name.last()) else { return Self::Other };
         let slot = SLOTS[hash(name.len(), *first, *last)];
         match KNOWN.get(usize::from(slot)) {
-            Some((known, text)) if name.eq_ignore_ascii_case(text.as_bytes()) => *known,
+            // Nearly everybody writes them as the RFCs do, and comparing that is much faster.
+            Some((known, text)) if name == text.as_bytes() || name.eq_ignore_ascii_case(text.as_bytes()) => *known,
             _ => Self::Other,
         }
     }

@@ -94,7 +94,9 @@ impl<'m, 'a> Reply<'m, 'a> {
     pub fn status_in(&self, mut buffer: Vec<u8>, status: u16, reason: &str) -> Response {
         buffer.clear();
         let out = &mut buffer;
-        put(out, format_args!("SIP/2.0 {status} "));
+        out.extend_from_slice(b"SIP/2.0 ");
+        put_number(out, status.into());
+        out.push(b' ');
         put_value(out, reason.as_bytes());
         out.extend_from_slice(b"\r\n");
         self.put_vias(out);
@@ -148,7 +150,8 @@ impl<'m, 'a> Reply<'m, 'a> {
             put(out, format_args!(";received={source}"));
         }
         if via.rport.is_some() {
-            put(out, format_args!(";rport={}", self.source.port()));
+            out.extend_from_slice(b";rport=");
+            put_number(out, self.source.port().into());
         }
     }
 
@@ -181,16 +184,21 @@ impl Response {
     pub fn contacts(mut self, bindings: &[Binding], now: Now) -> Self {
         for binding in bindings.iter().filter(|binding| binding.expires_at > now.tick) {
             let out = &mut self.bytes;
-            let expires_s = (binding.expires_at - now.tick).div_ceil(1_000);
-            put(out, format_args!("Contact: <{}>;expires={expires_s}", binding.contact));
+            out.extend_from_slice(b"Contact: <");
+            out.extend_from_slice(binding.contact.as_bytes());
+            out.extend_from_slice(b">;expires=");
+            put_number(out, (binding.expires_at - now.tick).div_ceil(1_000));
             if binding.q < 1_000 {
                 put(out, format_args!(";q=0.{:03}", binding.q));
             }
             if let Some(instance) = &binding.instance {
-                put(out, format_args!(";+sip.instance=\"<{instance}>\""));
+                out.extend_from_slice(b";+sip.instance=\"<");
+                out.extend_from_slice(instance.as_bytes());
+                out.extend_from_slice(b">\"");
             }
             if let Some(reg_id) = binding.reg_id {
-                put(out, format_args!(";reg-id={reg_id}"));
+                out.extend_from_slice(b";reg-id=");
+                put_number(out, reg_id.into());
             }
             out.extend_from_slice(b"\r\n");
         }
@@ -222,11 +230,17 @@ pub fn destination(via: &Via<'_>, source: SocketAddr) -> SocketAddr {
     destination
 }
 
-const RESPONSE_LEN_TYPICAL: usize = 768;
-
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     // Writing to a Vec never fails.
     let _ = out.write_fmt(text);
+}
+
+/// Decimal, without the machinery of `fmt`: several stand in every answer.
+fn put_number(out: &mut Vec<u8>, number: u64) {
+    if number >= 10 {
+        put_number(out, number / 10);
+    }
+    out.extend((number % 10).try_into().map(|digit: u8| b'0' + digit));
 }
 
 fn put_header(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -252,8 +266,6 @@ fn put_value(out: &mut Vec<u8>, value: &[u8]) {
 }
 
 fn put_date(out: &mut Vec<u8>, at: UnixMillis) {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let seconds = u64::try_from(at.0 / 1_000).unwrap_or(0);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
@@ -292,6 +304,11 @@ fn address(host: &str) -> Option<IpAddr> {
         None => host.parse().ok(),
     }
 }
+
+/// From the first day of 1970.
+const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const RESPONSE_LEN_TYPICAL: usize = 768;
 
 #[cfg(test)]
 mod tests {

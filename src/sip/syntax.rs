@@ -7,7 +7,7 @@ use memchr::{memchr, memchr2, memchr3};
 /// `text` without the blanks and line breaks around it.
 #[must_use]
 pub fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| matches!(c, ' ' | '\t' | '\r' | '\n'))
+    text.trim_ascii()
 }
 
 /// A value with its folding undone: each run of blanks that holds a line break becomes one space (RFC 3261 §7.3.1).
@@ -72,10 +72,16 @@ pub fn unquote(text: &str) -> Cow<'_, str> {
 pub struct Params<'a>(&'a str);
 
 impl<'a> Params<'a> {
-    /// Parameters of `text`, which is empty or starts with a semicolon (blanks before it allowed); else nothing.
+    /// Parameters of `text`, which is empty or starts with a semicolon (blanks before it allowed) and closes the
+    /// quotes it opens; else nothing.
     #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
         let text = trim(text);
+        let mut rest = text;
+        while let Some(quote) = memchr(b'"', rest.as_bytes()) {
+            rest = &rest[quote..];
+            rest = &rest[closing_quote(rest)? + 1..];
+        }
         (text.is_empty() || text.starts_with(';')).then_some(Self(text))
     }
 
@@ -90,7 +96,7 @@ impl<'a> Params<'a> {
         let mut rest = self.0.strip_prefix(';');
         std::iter::from_fn(move || {
             let text = rest?;
-            let (item, more) = match outside(text, b';') {
+            let (item, more) = match outside_quotes(text, b';') {
                 Some(at) => (&text[..at], Some(&text[at + 1..])),
                 None => (text, None),
             };
@@ -142,6 +148,19 @@ pub fn closing_quote(text: &str) -> Option<usize> {
     }
 }
 
+/// Index of the first `separator` in `text` that is not in quotes.
+fn outside_quotes(text: &str, separator: u8) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    loop {
+        let hit = at + memchr2(separator, b'"', bytes.get(at..)?)?;
+        if bytes[hit] == separator {
+            return Some(hit);
+        }
+        at = hit + closing_quote(&text[hit..])? + 1;
+    }
+}
+
 /// Index of the first `separator` in `text` that is in neither quotes nor angle brackets. An opening quote or bracket
 /// that never closes hides the rest.
 fn outside(text: &str, separator: u8) -> Option<usize> {
@@ -177,6 +196,7 @@ mod tests {
         assert_eq!(params.value("tag"), Some("z"));
         assert_eq!(params.find("none"), None);
         assert_eq!(Params::parse("x=1"), None);
+        assert_eq!(Params::parse(";x=\"1"), None, "what is written after it would become part of it");
     }
 
     #[test]

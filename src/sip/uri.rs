@@ -208,12 +208,6 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
     Ok((host, port))
 }
 
-/// Longest URI taken, in bytes.
-pub const URI_LEN_MAX: usize = 2_048;
-
-/// Parameters that make a difference even when only one of two URIs has them (RFC 3261 §19.1.4).
-const MUST_MATCH: [&str; 5] = ["transport", "user", "ttl", "method", "maddr"];
-
 fn split_params(text: &str) -> (&str, &str) {
     text.split_at(memchr(b';', text.as_bytes()).unwrap_or(text.len()))
 }
@@ -223,6 +217,11 @@ fn same_headers(ours: &str, theirs: &str) -> bool {
     let covers = |a: &str, b: &str| a.split('&').all(|pair| b.split('&').any(|other| other == pair));
     ours == theirs || covers(ours, theirs) && covers(theirs, ours)
 }
+
+/// Longest URI taken, in bytes.
+pub const URI_LEN_MAX: usize = 2_048;
+/// Parameters that make a difference even when only one of two URIs has them (RFC 3261 §19.1.4).
+const MUST_MATCH: [&str; 5] = ["transport", "user", "ttl", "method", "maddr"];
 
 #[cfg(test)]
 mod tests {

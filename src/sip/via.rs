@@ -49,13 +49,21 @@ impl<'a> Via<'a> {
             return None;
         }
         let (host, port) = sent_by_parts(trim(sent_by))?;
-        let rport = match params.find("rport") {
-            None => None,
-            Some(None | Some("")) => Some(None),
-            Some(Some(digits)) => Some(Some(digits.parse().ok()?)),
-        };
-        let (branch, received) = (params.value("branch"), params.value("received"));
-        Some(Self { transport, host, port, branch, received, rport, params, sent })
+        let mut via = Self { transport, host, port, branch: None, received: None, rport: None, params, sent };
+        // The first of each name counts; one pass, for this runs for every message.
+        for (name, value) in params.iter() {
+            if via.branch.is_none() && name.eq_ignore_ascii_case("branch") {
+                via.branch = value;
+            } else if via.rport.is_none() && name.eq_ignore_ascii_case("rport") {
+                via.rport = Some(match value {
+                    None | Some("") => None,
+                    Some(digits) => Some(digits.parse().ok()?),
+                });
+            } else if via.received.is_none() && name.eq_ignore_ascii_case("received") {
+                via.received = value;
+            }
+        }
+        Some(via)
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Loaded {
     pub bindings: Vec<(DeviceId, Stored<Vec<Binding>>)>,
     /// Links that last.
     pub links: Vec<Stored<Link>>,
-    /// Calls that had not ended.
+    /// Calls that had not ended, and the latest ones whether ended or not: late copies must not start them anew.
     pub calls: Vec<Call>,
     /// Highest number that was ever given to a change that is stored.
     pub seq: Seq,
@@ -73,7 +73,7 @@ impl Store {
     /// A call that can't be read is over for us, but no reason not to start.
     async fn calls(&self) -> Result<Vec<Call>, StoreError> {
         let calls = self
-            .each("SELECT id, body FROM calls WHERE ended_at IS NULL", |row: CallRow| {
+            .each(CALLS, |row: CallRow| {
                 Ok(row.into_record().inspect_err(|error| tracing::error!(%error, "a living call is left out")).ok())
             })
             .await?;
@@ -127,6 +127,9 @@ impl Store {
 }
 
 /// Each table's highest number. Those of deleted rows are in `journal`.
+const CALLS: &str = "SELECT id, body FROM calls WHERE ended_at IS NULL \
+    UNION SELECT id, body FROM (SELECT id, body FROM calls ORDER BY began_at DESC LIMIT 1000) AS latest";
+
 const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM sites
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM pbxs

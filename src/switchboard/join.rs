@@ -43,7 +43,7 @@ impl JoinIndex {
         start: &LegStart,
         reading: &Reading,
     ) -> Joined {
-        let named = self.by_name(start).filter(|id| calls.contains_key(id));
+        let named = self.by_name(start);
         if named.is_some() {
             return Joined { call: named, ambiguous: false };
         }

@@ -10,15 +10,14 @@ mod identity;
 mod join;
 mod number;
 mod offers;
+mod outcome;
 mod party;
 mod preview;
 mod queue;
 mod route;
-#[cfg(test)]
-mod tests;
 mod view;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 pub use effect::Effect;
@@ -53,8 +52,10 @@ pub struct Switchboard {
     calls: HashMap<CallId, LiveCall>,
     by_leg: HashMap<LegKey, CallId>,
     joins: JoinIndex,
-    /// Each live call's own deadline, for calls whose end nobody saw.
+    /// Each live call's own deadline, for calls whose end nobody saw, and when an ended call is forgotten.
     deadlines: BTreeSet<(Tick, CallId)>,
+    /// Calls that ended a moment ago: a copy that comes late must not start them anew.
+    ended: HashSet<CallId>,
     plans: HashMap<AccountId, CompiledPlan>,
 }
 
@@ -68,13 +69,22 @@ impl Switchboard {
             by_leg: HashMap::new(),
             joins: JoinIndex::default(),
             deadlines: BTreeSet::new(),
+            ended: HashSet::new(),
             plans: HashMap::new(),
         }
     }
 
-    /// Takes a call over that was live when the process stopped. Its offers keep their ids and are not made again.
+    /// Takes a call over that was live when the process stopped: its offers keep their ids and are not made again.
+    /// One that had ended shortly before is only remembered, so that a late copy does not start it anew.
     pub fn restore(&mut self, now: Now, call: Call, trail_length: u32) {
         let live = LiveCall::restored(now, call, trail_length);
+        if live.is_over() {
+            for leg in &live.call.legs {
+                self.joins.add_call_key(&leg.call_key, live.call.id);
+            }
+            self.remember_ended(now, live.call.id);
+            return;
+        }
         for leg in &live.call.legs {
             self.by_leg.insert(leg.key.clone(), live.call.id);
             self.joins.add_call_key(&leg.call_key, live.call.id);
@@ -149,14 +159,15 @@ impl Switchboard {
         let plan = self.plan(&account);
         let reading = party::read(view, &plan, event.pbx, identity, start);
         let joined = self.joins.find(&self.calls, event.pbx, account.id, now, start, &reading);
-        let id = match joined.call {
-            Some(id) => id,
-            None if self.calls.len() >= CALLS_MAX => {
-                effects.push(Effect::Dropped("calls"));
-                return;
-            }
-            None => CallId::derive(self.site, &start.call_key),
-        };
+        let id = joined.call.unwrap_or_else(|| CallId::derive(self.site, &start.call_key));
+        if self.ended.contains(&id) {
+            effects.push(Effect::Dropped("leg_of_ended_call"));
+            return;
+        }
+        if self.calls.len() >= CALLS_MAX && !self.calls.contains_key(&id) {
+            effects.push(Effect::Dropped("calls"));
+            return;
+        }
         let site = self.site;
         let live = self.calls.entry(id).or_insert_with(|| LiveCall::new(now, id, account.id, site, event.pbx));
         if live.may_belong_to(account.id) {
@@ -173,7 +184,16 @@ impl Switchboard {
     }
 
     fn on_time(&mut self, now: Now, view: &dyn View, effects: &mut Vec<Effect>) {
-        let due: Vec<CallId> = self.deadlines.iter().take_while(|(at, _)| *at <= now.tick).map(|(_, id)| *id).collect();
+        let mut due = Vec::new();
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.tick) {
+            // A call that lives on puts its new deadline back.
+            self.deadlines.remove(&(at, id));
+            if self.ended.remove(&id) {
+                self.joins.forget(id);
+            } else {
+                due.push(id);
+            }
+        }
         self.on_each(now, view, &due, "nothing more was heard", effects, LiveCall::on_deadline);
     }
 
@@ -200,20 +220,30 @@ impl Switchboard {
             }
             if call.is_over() {
                 self.deadlines.remove(&(before, *id));
-                self.forget(*id);
-            } else if call.deadline != before {
+                self.forget(now, *id);
+            } else {
                 self.deadlines.remove(&(before, *id));
                 self.deadlines.insert((call.deadline, *id));
             }
         }
     }
 
-    fn forget(&mut self, id: CallId) {
+    fn forget(&mut self, now: Now, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
         for leg in &call.call.legs {
             self.by_leg.remove(&leg.key);
         }
-        self.joins.forget(id);
+        self.remember_ended(now, id);
+    }
+
+    fn remember_ended(&mut self, now: Now, id: CallId) {
+        if self.ended.len() >= CALLS_MAX {
+            self.joins.forget(id);
+            return;
+        }
+        if self.ended.insert(id) {
+            self.deadlines.insert((now.tick + ENDED_MS, id));
+        }
     }
 
     fn calls_with(&self, wanted: impl Fn(&LiveCall) -> bool) -> Vec<CallId> {
@@ -234,3 +264,5 @@ impl Switchboard {
 
 /// More live calls than this in one site are not followed; counted as dropped.
 const CALLS_MAX: usize = 20_000;
+/// How late a copy of an ended call's message may come: 64·T1, after which nobody retransmits.
+const ENDED_MS: u64 = 32_000;

@@ -91,6 +91,15 @@ impl TrackedLeg {
         first.then_some(LegEvent::Rang)
     }
 
+    /// A relayed INVITE is all that will be seen of its ringing: the 180 goes to the PBX alone.
+    pub fn rings_unseen(&mut self) -> bool {
+        let first = self.phase == Phase::Calling;
+        if first {
+            self.phase = Phase::Ringing;
+        }
+        first
+    }
+
     /// CANCEL was seen. Only a 200 that crossed it can still make it an answered leg.
     pub fn on_cancel(&mut self, now: Tick, elsewhere: bool) -> Option<LegEvent> {
         match self.phase {

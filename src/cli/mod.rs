@@ -1,0 +1,111 @@
+//! The commands. `serve` is what runs when none is named.
+
+mod access;
+mod api;
+mod demo;
+mod line;
+mod phone;
+mod ring;
+mod serve;
+mod sse;
+mod watch;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+
+use hookswitch::config::Config;
+
+use api::Api;
+
+/// Knows which phone rings and whose screen must pop.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = false)]
+pub struct Arguments {
+    /// Configuration file; without it /etc/hookswitch/hookswitch.toml if there. None is needed.
+    #[arg(long, value_name = "FILE", global = true, env = "HOOKSWITCH_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (the default).
+    Serve,
+    /// Read the configuration, say everything that is wrong with it, and end.
+    Check,
+    /// Bring the database up to this version and end.
+    Migrate,
+    /// Serve a small office of phones that call each other, and print what happens.
+    Demo(demo::Arguments),
+    /// Manage users.
+    #[command(subcommand)]
+    User(access::UserCommand),
+    /// Manage API tokens.
+    #[command(subcommand)]
+    Token(access::TokenCommand),
+    /// Be a phone: register an extension over SIP, link it to the token's user, stay until Ctrl-C.
+    Phone(phone::Arguments),
+    /// Let a phone ring: send the mirror listener what a PBX's mirror shows of a call to an extension.
+    Ring(ring::Arguments),
+    /// Print my popups as they come.
+    Watch(watch::Arguments),
+}
+
+/// How a command reaches the API of a running daemon.
+#[derive(Clone, Debug, Args)]
+pub struct Access {
+    /// API token; the daemon prints or files the first one at its first start.
+    #[arg(long, env = "HOOKSWITCH_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Where the API listens; by default as the configuration says.
+    #[arg(long, env = "HOOKSWITCH_URL", value_name = "URL")]
+    url: Option<String>,
+}
+
+impl Access {
+    fn open(&self, config: &Config) -> anyhow::Result<Api> {
+        let token = self.token.as_deref().context(
+            "this needs a token: --token … or HOOKSWITCH_TOKEN; `hookswitch token create` makes one while the daemon is stopped",
+        )?;
+        Ok(Api::new(&self.base(config)?, token))
+    }
+
+    fn base(&self, config: &Config) -> anyhow::Result<String> {
+        match (&self.url, config.http.listen.first()) {
+            (Some(url), _) => Ok(url.clone()),
+            (None, Some(address)) => Ok(Api::base_of(*address)),
+            (None, None) => anyhow::bail!("http.listen is empty; --url says where the API is"),
+        }
+    }
+}
+
+/// Runs the command named on the command line.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::load(arguments.config.as_deref())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
+    let result = runtime.block_on(dispatch(arguments.command.unwrap_or(Command::Serve), config, arguments.config));
+    // A name look-up or a stuck file system must not keep us from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    result
+}
+
+async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => serve::serve(config, file.as_deref()).await,
+        Command::Check => {
+            println!("the configuration is good");
+            Ok(())
+        }
+        Command::Migrate => serve::migrate(&config).await,
+        Command::Demo(arguments) => demo::run(config, arguments).await,
+        Command::User(command) => access::user(&config, command).await,
+        Command::Token(command) => access::token(&config, command).await,
+        Command::Phone(arguments) => phone::run(&config, arguments).await,
+        Command::Ring(arguments) => ring::run(&config, arguments).await,
+        Command::Watch(arguments) => watch::run(&config, arguments).await,
+    }
+}

@@ -1,0 +1,213 @@
+//! `[listeners.NAME]`: where SIP comes in, from whom, and what it means there.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use crate::model::Network;
+
+use super::read::{Origin, Section};
+
+/// One named SIP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// NAME of `[listeners.NAME]`; a metric label, so letters, digits, `-` and `_` only.
+    pub name: String,
+    /// `mode`: what SIP means here. May be left out when NAME is that of a mode.
+    pub mode: Mode,
+    /// `bind`: where it listens, e.g. `["udp:127.0.0.1:5060", "tcp:[::1]:5060"]`. Default of a registrar:
+    /// UDP and TCP on 127.0.0.1:5060; of a mirror: UDP on 127.0.0.1:5062; a replica has none.
+    pub bind: Vec<Bind>,
+    /// `networks`: who may send here (`["192.0.2.0/24"]`); empty (default) = everybody who can reach the address.
+    pub networks: Vec<Network>,
+    /// `pbx`: name of the PBX that peers in no PBX's networks belong to; default: the default PBX.
+    pub pbx: Option<String>,
+}
+
+/// What SIP means on a listener. A listener has one mode; it does not guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Phones register here (RFC 3261 §10).
+    Registrar,
+    /// A trusted PBX relays what it has accepted.
+    Replica,
+    /// Copies of what others say to each other; never answered.
+    Mirror,
+}
+
+/// One address a listener is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Bind {
+    /// UDP or TCP.
+    pub protocol: Protocol,
+    /// Where; port 0 takes a free one.
+    pub address: SocketAddr,
+}
+
+/// Transports a listener speaks today; TLS and WebSocket join here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// One message a datagram.
+    Udp,
+    /// Messages framed by Content-Length.
+    Tcp,
+}
+
+impl Mode {
+    /// As it is written in the file and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Registrar => "registrar",
+            Self::Replica => "replica",
+            Self::Mirror => "mirror",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "registrar" => Ok(Self::Registrar),
+            "replica" => Ok(Self::Replica),
+            "mirror" => Ok(Self::Mirror),
+            _ => Err(format!("{text:?} is no mode; there are registrar, replica and mirror")),
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.protocol.as_str(), self.address)
+    }
+}
+
+impl Protocol {
+    /// As it is written in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl FromStr for Bind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong =
+            || format!("{text:?} is no address; write udp:127.0.0.1:5060, tcp:192.0.2.1:5060 or udp:[::1]:5060");
+        let (protocol, address) = text.split_once(':').ok_or_else(wrong)?;
+        let protocol = match protocol {
+            "udp" => Protocol::Udp,
+            "tcp" => Protocol::Tcp,
+            "tls" | "ws" | "wss" => {
+                return Err(format!("{protocol} is not spoken yet; bind udp or tcp"));
+            }
+            _ => return Err(wrong()),
+        };
+        let address = address.parse().map_err(|_| wrong())?;
+        Ok(Self { protocol, address })
+    }
+}
+
+impl Listener {
+    /// Reads `[listeners.NAME]`; every mistake is recorded, and a listener that can't stand is left out.
+    pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Self> {
+        if !is_label(name) {
+            section.problem(&Origin::Default, "", "a listener's name has letters, digits, - and _ only");
+        }
+        let given = section.origin("mode");
+        let mode = match section.parsed("mode", str::parse::<Mode>) {
+            Some(mode) => Some(mode),
+            // A mistake in it has been recorded already.
+            None if given != Origin::Default => None,
+            None => name.parse().map_err(|_| needed(&mut section, "mode", "registrar, replica or mirror")).ok(),
+        };
+        let auth_origin = section.origin("auth");
+        let auth = section.parsed("auth", parse_auth);
+        if auth.is_some() && mode.is_some_and(|mode| mode != Mode::Registrar) {
+            section.problem(&auth_origin, "auth", "only a registrar authenticates; take it out here");
+        }
+        let bind_origin = section.origin("bind");
+        let bind = section.list("bind", str::parse).or_else(|| default_bind(mode?));
+        let networks_origin = section.origin("networks");
+        let networks = section
+            .list("networks", |text| text.parse::<Network>().map_err(|error| error.to_string()))
+            .unwrap_or_default();
+        let pbx = section.text("pbx");
+        if bind.is_none() && mode.is_some() {
+            needed(&mut section, "bind", "[\"udp:127.0.0.1:5064\"]");
+        }
+        let bind = bind.unwrap_or_default();
+        let open = bind.iter().find(|bind| !bind.address.ip().to_canonical().is_loopback());
+        if let (Some(Mode::Registrar), Some(open), true) = (mode, open, networks.is_empty()) {
+            let what = format!(
+                "{open} can be reached from outside this host and auth is \"none\", so anybody could register any \
+                 phone: set networks to those of your phones, e.g. networks = [\"192.0.2.0/24\"]"
+            );
+            section.problem(
+                if networks_origin == Origin::Default { &bind_origin } else { &networks_origin },
+                "networks",
+                what,
+            );
+        }
+        section.finish(&["mode", "bind", "networks", "pbx", "auth"]);
+        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx })
+    }
+
+    /// Whether a peer at `address` may send here.
+    #[must_use]
+    pub fn admits(&self, address: IpAddr) -> bool {
+        self.networks.is_empty() || self.networks.iter().any(|network| network.contains(address))
+    }
+}
+
+/// The first two binds of different listeners that can't both be had: the same transport and port on the same or an
+/// all-embracing address.
+pub(super) fn clash(listeners: &[Listener]) -> Option<(&Listener, &Listener, Bind)> {
+    listeners.iter().enumerate().find_map(|(index, one)| {
+        listeners.iter().take(index).find_map(|other| {
+            let bind = one.bind.iter().find(|bind| other.bind.iter().any(|taken| overlaps(bind, taken)))?;
+            Some((one, other, *bind))
+        })
+    })
+}
+
+fn overlaps(one: &Bind, other: &Bind) -> bool {
+    let (a, b) = (one.address, other.address);
+    one.protocol == other.protocol
+        && a.port() != 0
+        && a.port() == b.port()
+        && a.is_ipv4() == b.is_ipv4()
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn default_bind(mode: Mode) -> Option<Vec<Bind>> {
+    let bind = |protocol, port| Bind { protocol, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+    match mode {
+        Mode::Registrar => Some(vec![bind(Protocol::Udp, 5060), bind(Protocol::Tcp, 5060)]),
+        Mode::Mirror => Some(vec![bind(Protocol::Udp, 5062)]),
+        Mode::Replica => None,
+    }
+}
+
+fn parse_auth(text: &str) -> Result<(), String> {
+    match text {
+        "none" => Ok(()),
+        "digest" => Err("digest authentication is not built yet; use \"none\" together with networks".into()),
+        _ => Err(format!("{text:?} is no authentication; there is none")),
+    }
+}
+
+fn needed(section: &mut Section<'_>, key: &str, example: &str) {
+    section.problem(&Origin::Default, key, format!("is needed, e.g. {example}"));
+}
+
+fn is_label(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}

@@ -1,0 +1,417 @@
+//! Configuration: one TOML file, scalar keys also by environment, every mistake reported at once.
+//!
+//! The file is what `--config` names, else `/etc/hookswitch/hookswitch.toml` when there is one; none is needed. A
+//! variable `HOOKSWITCH_` + path with `__` between levels (`HOOKSWITCH_DATABASE__URL`) goes before the file.
+
+mod listener;
+mod read;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use read::{Origin, Section, Spot, Tree, Value};
+
+pub use listener::{Bind, Listener, Mode, Protocol};
+pub use read::Problem;
+
+/// Everything an operator can set. `Config::default()` is what runs with no file at all.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `data_dir`: folder of the `SQLite` file and the first admin token. Default: `$STATE_DIRECTORY` (set by systemd),
+    /// else `/var/lib/hookswitch` for root, else `$XDG_DATA_HOME/hookswitch`, else `~/.local/share/hookswitch`.
+    pub data_dir: PathBuf,
+    /// `[database]`
+    pub database: Database,
+    /// `[http]`
+    pub http: Http,
+    /// `[ops]`
+    pub ops: Ops,
+    /// `[log]`
+    pub log: Log,
+    /// `[listeners.NAME]`. With none in the file: `registrar` and `mirror` with their defaults.
+    pub listeners: Vec<Listener>,
+    /// `[registrar]`
+    pub registrar: Registrar,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[retention]`
+    pub retention: Retention,
+    /// Variables that begin like ours and mean nothing to us; worth a warning, since it may be a slip.
+    pub unknown_variables: Vec<String>,
+}
+
+/// `[database]`
+#[derive(Clone, PartialEq, Eq)]
+pub struct Database {
+    /// `url`: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: `hookswitch.db` in the data folder.
+    pub url: String,
+}
+
+/// `[http]`: the API and what people see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// `listen`: addresses. Default `["127.0.0.1:8080"]`.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// `[ops]`: metrics and health, apart from the API so that they need no credentials and are not exposed with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ops {
+    /// `listen`: addresses. Default `["127.0.0.1:9464"]`.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// `[log]`: always to standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `level`: `error`, `warn`, `info` (default), `debug`, `trace`, or directives such as `info,hookswitch::ingest=debug`.
+    pub level: String,
+    /// `format`: `auto` (default: human on a terminal, else JSON), `human`, `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[registrar]`: what registrar listeners grant (RFC 3261 §10.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registrar {
+    /// `expires_default_s`: granted when a phone asks for nothing. Default 3600.
+    pub expires_default_s: u32,
+    /// `expires_min_s`: shorter wishes (under an hour) get 423. Default 60.
+    pub expires_min_s: u32,
+    /// `expires_max_s`: longer wishes are cut to this. Default 7200.
+    pub expires_max_s: u32,
+    /// `contacts_max`: bindings of one address-of-record; the oldest goes first. Default 10.
+    pub contacts_max: u32,
+}
+
+/// `[limits]`: bounds on what peers can make us hold. What passes one is refused or dropped, and counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `devices_max`: devices of one account. Default 100 000.
+    pub devices_max: u32,
+    /// `devices_per_second_max`: new devices a second in one account. Default 1000.
+    pub devices_per_second_max: u32,
+    /// `pending_replies_max`: replies a UDP socket holds back until their change is committed. Default 20 000.
+    pub pending_replies_max: u32,
+    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
+    pub commit_wait_ms: u32,
+    /// `connections_max`: connections of one TCP address. Default 10 000.
+    pub connections_max: u32,
+    /// `connections_per_source_max`: of them, from one address. Default 1000.
+    pub connections_per_source_max: u32,
+    /// `connection_idle_s`: a connection silent for this long is closed. Default 7500 (the longest default
+    /// registration and some grace).
+    pub connection_idle_s: u32,
+    /// `message_wait_s`: a message begun on a stream must be complete after this long. Default 10.
+    pub message_wait_s: u32,
+}
+
+/// `[retention]`: how long history is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// `calls_days`: calls. Default 90.
+    pub calls_days: u32,
+    /// `trails_days`: why a user got or did not get a popup. Default 30.
+    pub trails_days: u32,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {path}: {error}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Mistakes, all of them, each on its own line.
+    #[error("{}", report(file.as_deref(), problems))]
+    Mistakes {
+        /// The file read, if any.
+        file: Option<PathBuf>,
+        /// What is wrong with it and with the environment.
+        problems: Vec<Problem>,
+    },
+}
+
+impl Config {
+    /// Reads `file`, else [`DEFAULT_FILE`] when it is there, and lays the environment over it.
+    ///
+    /// # Errors
+    /// When the file can't be read, or with every mistake in it.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file =
+            file.map(Path::to_path_buf).or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
+        let text = match &file {
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.clone(), error })?
+            }
+            None => String::new(),
+        };
+        Self::parse(&text, std::env::vars()).map_err(|problems| ConfigError::Mistakes { file, problems })
+    }
+
+    /// Reads a configuration from its text and the environment.
+    ///
+    /// # Errors
+    /// Every mistake, in the order of the sections.
+    pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut tree = read::parse(text, &mut problems);
+        if !tree.contains_key("listeners") {
+            tree.insert("listeners".into(), default_listeners());
+        }
+        let unknown_variables = read::overlay(&mut tree, environment, &TOP, &RESERVED, &mut problems);
+        let config = Self::read(Section::top(tree, &mut problems), unknown_variables);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    fn read(mut top: Section<'_>, unknown_variables: Vec<String>) -> Self {
+        let data_dir = top.text("data_dir").map_or_else(default_data_dir, PathBuf::from);
+        let config = Self {
+            database: Database::read(top.section("database"), &data_dir),
+            data_dir,
+            http: Http::read(top.section("http")),
+            ops: Ops::read(top.section("ops")),
+            log: Log::read(top.section("log")),
+            listeners: read_listeners(top.section("listeners")),
+            registrar: Registrar::read(top.section("registrar")),
+            limits: Limits::read(top.section("limits")),
+            retention: Retention::read(top.section("retention")),
+            unknown_variables,
+        };
+        top.finish(&TOP);
+        config
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut problems = Vec::new();
+        let tree = Tree::from([("listeners".to_owned(), default_listeners())]);
+        Self::read(Section::top(tree, &mut problems), Vec::new())
+    }
+}
+
+impl Database {
+    fn read(mut section: Section<'_>, data_dir: &Path) -> Self {
+        let url = section.parsed("url", |text| {
+            let known = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
+            // The text may hold a password, so it is not shown again.
+            if known { Ok(text.to_owned()) } else { Err("must begin with sqlite: or postgres:".to_owned()) }
+        });
+        section.finish(&["url"]);
+        Self { url: url.unwrap_or_else(|| format!("sqlite:{}", data_dir.join("hookswitch.db").display())) }
+    }
+
+    /// The URL without its password, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let Some((scheme, rest)) = self.url.split_once("://") else { return self.url.clone() };
+        let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(authority_end);
+        // A query may carry a password as well; nobody needs the rest of it to tell which database this is.
+        let path = tail.split('?').next().unwrap_or_default();
+        match authority.rsplit_once('@') {
+            Some((login, host)) => {
+                let user = login.split(':').next().unwrap_or_default();
+                format!("{scheme}://{user}@{host}{path}")
+            }
+            None => format!("{scheme}://{authority}{path}"),
+        }
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("url", &self.shown()).finish()
+    }
+}
+
+impl Http {
+    fn read(mut section: Section<'_>) -> Self {
+        let listen = section.list("listen", parse_address).unwrap_or_else(|| vec![loopback(8080)]);
+        section.finish(&["listen"]);
+        Self { listen }
+    }
+}
+
+impl Ops {
+    fn read(mut section: Section<'_>) -> Self {
+        let listen = section.list("listen", parse_address).unwrap_or_else(|| vec![loopback(9464)]);
+        section.finish(&["listen"]);
+        Self { listen }
+    }
+}
+
+impl Log {
+    fn read(mut section: Section<'_>) -> Self {
+        let level = section.parsed("level", |text| {
+            text.parse::<tracing_subscriber::filter::Targets>().map_err(|error| error.to_string())?;
+            Ok(text.to_owned())
+        });
+        let format = section.parsed("format", |text| match text {
+            "auto" => Ok(LogFormat::Auto),
+            "human" => Ok(LogFormat::Human),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("{text:?} is no format; there are auto, human and json")),
+        });
+        section.finish(&["level", "format"]);
+        Self { level: level.unwrap_or_else(|| "info".into()), format: format.unwrap_or_default() }
+    }
+}
+
+impl Registrar {
+    fn read(mut section: Section<'_>) -> Self {
+        let expires_default_s = number(&mut section, "expires_default_s", 3600, 1, MONTH_S);
+        let expires_min_s = number(&mut section, "expires_min_s", 60, 1, 3600);
+        let expires_max_s = number(&mut section, "expires_max_s", 7200, 1, MONTH_S);
+        let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
+        if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
+            let what = "must lie between expires_min_s and expires_max_s";
+            section.problem(&Origin::Default, "expires_default_s", what);
+        }
+        section.finish(&["expires_default_s", "expires_min_s", "expires_max_s", "contacts_max"]);
+        Self { expires_default_s, expires_min_s, expires_max_s, contacts_max }
+    }
+}
+
+impl Limits {
+    /// `connection_idle_s` in milliseconds.
+    #[must_use]
+    pub fn idle_ms(&self) -> u64 {
+        u64::from(self.connection_idle_s) * 1000
+    }
+
+    /// `message_wait_s` in milliseconds.
+    #[must_use]
+    pub fn message_wait_ms(&self) -> u64 {
+        u64::from(self.message_wait_s) * 1000
+    }
+
+    fn read(mut section: Section<'_>) -> Self {
+        let limits = Self {
+            devices_max: number(&mut section, "devices_max", 100_000, 1, 10_000_000),
+            devices_per_second_max: number(&mut section, "devices_per_second_max", 1000, 1, 1_000_000),
+            pending_replies_max: number(&mut section, "pending_replies_max", 20_000, 1, 1_000_000),
+            commit_wait_ms: number(&mut section, "commit_wait_ms", 1000, 10, 30_000),
+            connections_max: number(&mut section, "connections_max", 10_000, 1, 1_000_000),
+            connections_per_source_max: number(&mut section, "connections_per_source_max", 1000, 1, 1_000_000),
+            connection_idle_s: number(&mut section, "connection_idle_s", 7500, 1, MONTH_S),
+            message_wait_s: number(&mut section, "message_wait_s", 10, 1, 3600),
+        };
+        section.finish(&[
+            "devices_max",
+            "devices_per_second_max",
+            "pending_replies_max",
+            "commit_wait_ms",
+            "connections_max",
+            "connections_per_source_max",
+            "connection_idle_s",
+            "message_wait_s",
+        ]);
+        limits
+    }
+}
+
+impl Retention {
+    fn read(mut section: Section<'_>) -> Self {
+        let retention = Self {
+            calls_days: number(&mut section, "calls_days", 90, 1, 36_500),
+            trails_days: number(&mut section, "trails_days", 30, 1, 36_500),
+        };
+        section.finish(&["calls_days", "trails_days"]);
+        retention
+    }
+}
+
+fn read_listeners(mut section: Section<'_>) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    for name in section.names() {
+        listeners.extend(Listener::read(&name, section.section(&name)));
+    }
+    let clash = listener::clash(&listeners).map(|(one, other, bind)| {
+        let what = format!("{bind} is taken by listeners.{} already; one port, one listener", other.name);
+        (format!("{}.bind", one.name), what)
+    });
+    if let Some((key, what)) = clash {
+        section.problem(&Origin::Default, &key, what);
+    }
+    listeners
+}
+
+fn default_listeners() -> Spot {
+    let empty = || Spot { origin: Origin::Default, value: Value::Table(Tree::new()) };
+    let tree = Tree::from([("mirror".to_owned(), empty()), ("registrar".to_owned(), empty())]);
+    Spot { origin: Origin::Default, value: Value::Table(tree) }
+}
+
+fn default_data_dir() -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // systemd may name several, parted by colons; ours is the first.
+    let state = std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
+    if let Some(state) = state.filter(|path| path.is_absolute()) {
+        return state;
+    }
+    if is_root() {
+        return PathBuf::from("/var/lib/hookswitch");
+    }
+    let share = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
+    share.map_or_else(|| PathBuf::from("/var/lib/hookswitch"), |share| share.join("hookswitch"))
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn report(file: Option<&Path>, problems: &[Problem]) -> String {
+    let place = file.map_or_else(|| "the configuration".to_owned(), |path| path.display().to_string());
+    let mut text = match problems.len() {
+        1 => format!("one mistake in {place}:"),
+        count => format!("{count} mistakes in {place}:"),
+    };
+    for problem in problems {
+        text.push_str("\n  ");
+        text.push_str(&problem.to_string());
+    }
+    text
+}
+
+fn number(section: &mut Section<'_>, name: &str, default: u32, min: u32, max: u32) -> u32 {
+    let number = section.number(name, default.into(), min.into()..=max.into());
+    u32::try_from(number).unwrap_or(default)
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is no address and port; write 127.0.0.1:8080 or [::1]:8080"))
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Read when `--config` names none and it exists.
+pub const DEFAULT_FILE: &str = "/etc/hookswitch/hookswitch.toml";
+const TOP: [&str; 9] = ["data_dir", "database", "http", "ops", "log", "listeners", "registrar", "limits", "retention"];
+/// Variables the command line reads for itself.
+const RESERVED: [&str; 3] = ["config", "token", "url"];
+const MONTH_S: u32 = 31 * 86_400;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, Vec<String>> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::parse(text, environment).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+fn mistakes(text: &str) -> String {
+    parse(text).expect_err("must be refused").join("\n")
+}
+
+#[test]
+fn without_a_file_the_default_listeners_serve_loopback() {
+    let config = parse("").unwrap();
+    let shown: Vec<_> = config
+        .listeners
+        .iter()
+        .flat_map(|listener| listener.bind.iter().map(|bind| format!("{} {bind}", listener.mode.as_str())))
+        .collect();
+    assert_eq!(shown, ["mirror udp:127.0.0.1:5062", "registrar udp:127.0.0.1:5060", "registrar tcp:127.0.0.1:5060"]);
+    assert_eq!(config.http.listen, [loopback(8080)]);
+    assert_eq!(config.ops.listen, [loopback(9464)]);
+    assert!(config.database.url.starts_with("sqlite:") && config.database.url.ends_with("hookswitch.db"));
+    assert_eq!(config.listeners, Config::default().listeners);
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_line_and_key() {
+    let text = "data_dir = 7\n[http]\nlisten = \"nowhere\"\nport = 1\n\n[listeners.office]\nbind = [\"udp:1.2.3.4\",\n \"tls:[::1]:5061\"]\n";
+    let report = mistakes(text);
+    for expected in [
+        "line 1: data_dir: must be a string, not a number",
+        "line 3: http.listen: \"nowhere\" is no address and port",
+        "line 4: http.port: no such key; there are listen",
+        "listeners.office.mode: is needed",
+        "line 7: listeners.office.bind: \"udp:1.2.3.4\" is no address",
+        "line 8: listeners.office.bind: tls is not spoken yet",
+    ] {
+        assert!(report.contains(expected), "{expected}\n--\n{report}");
+    }
+}
+
+#[test]
+fn a_syntax_mistake_names_its_line() {
+    assert!(mistakes("[http]\nlisten = = 1\n").contains("line 2: "));
+}
+
+#[test]
+fn the_environment_goes_before_the_file_and_only_touches_its_own_key() {
+    let environment = [
+        ("HOOKSWITCH_DATABASE__URL", "postgres://me:secret@db.example/hook"),
+        ("HOOKSWITCH_LISTENERS__REGISTRAR__BIND", "udp:127.0.0.1:0, tcp:127.0.0.1:0"),
+        ("HOOKSWITCH_LIMITS__CONNECTIONS_MAX", "7"),
+        ("HOOKSWITCH_DATA_DIR", "/srv/hook"),
+        ("HOOKSWITCH_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("HOOKSWITCH_TOKEN", "for the command line"),
+        ("PATH", "/bin"),
+    ];
+    let config = parse_with("[database]\nurl = \"sqlite:/tmp/a.db\"", &environment).unwrap();
+    assert_eq!(config.database.url, "postgres://me:secret@db.example/hook");
+    assert_eq!(config.data_dir, Path::new("/srv/hook"));
+    assert_eq!(config.limits.connections_max, 7);
+    assert_eq!(config.listeners.len(), 2, "the mirror keeps its defaults");
+    assert_eq!(config.listeners[1].bind.len(), 2);
+    assert_eq!(config.unknown_variables, ["HOOKSWITCH_PORT_8080_TCP"]);
+}
+
+#[test]
+fn a_mistake_in_the_environment_names_the_variable() {
+    let environment =
+        [("HOOKSWITCH_HTTP__LISTEN", "x"), ("HOOKSWITCH_HTTP__LISTEM", "x"), ("HOOKSWITCH_DATA_DIR__X", "1")];
+    let report = parse_with("data_dir = \"/srv\"", &environment).unwrap_err().join("\n");
+    assert!(report.contains("environment HOOKSWITCH_HTTP__LISTEN: http.listen: \"x\" is no address"), "{report}");
+    assert!(report.contains("environment HOOKSWITCH_HTTP__LISTEM: http.listem: no such key"), "{report}");
+    assert!(report.contains("environment HOOKSWITCH_DATA_DIR__X: data_dir.x: runs through a key"), "{report}");
+}
+
+#[test]
+fn naming_a_listener_in_the_file_replaces_the_default_ones() {
+    let config =
+        parse("[listeners.kamailio]\nmode = \"replica\"\nbind = \"udp:[::1]:5064\"\npbx = \"office\"").unwrap();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].mode, Mode::Replica);
+    assert_eq!(config.listeners[0].pbx.as_deref(), Some("office"));
+}
+
+#[test]
+fn an_open_registrar_is_refused_unless_its_networks_are_set() {
+    let open = "[listeners.registrar]\nbind = [\"udp:0.0.0.0:5060\"]\n";
+    assert!(
+        mistakes(open).contains("line 2: listeners.registrar.networks: udp:0.0.0.0:5060 can be reached from outside")
+    );
+    let limited = format!("{open}networks = [\"192.0.2.0/24\"]\n");
+    let config = parse(&limited).unwrap();
+    assert!(config.listeners[0].admits("192.0.2.9".parse().unwrap()));
+    assert!(!config.listeners[0].admits("198.51.100.9".parse().unwrap()));
+    parse("[listeners.registrar]\nbind = [\"udp:[::1]:5060\"]").unwrap();
+}
+
+#[test]
+fn digest_is_refused_until_it_is_built() {
+    assert!(mistakes("[listeners.registrar]\nauth = \"digest\"").contains("digest authentication is not built yet"));
+    parse("[listeners.registrar]\nauth = \"none\"").unwrap();
+    assert!(mistakes("[listeners.mirror]\nauth = \"none\"").contains("only a registrar authenticates"));
+}
+
+#[test]
+fn two_listeners_never_share_a_port() {
+    let two = |a: &str, b: &str| {
+        format!("[listeners.registrar]\nbind=\"{a}\"\nnetworks=[\"::/0\"]\n[listeners.mirror]\nbind=\"{b}\"")
+    };
+    assert!(
+        mistakes(&two("udp:127.0.0.1:5060", "udp:127.0.0.1:5060")).contains("is taken by listeners.mirror already")
+    );
+    assert!(mistakes(&two("udp:0.0.0.0:5060", "udp:127.0.0.1:5060")).contains("one port, one listener"));
+    parse(&two("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")).unwrap();
+    parse(&two("udp:127.0.0.1:0", "udp:127.0.0.1:0")).unwrap();
+    parse(&two("udp:[::]:5060", "udp:0.0.0.0:5060")).unwrap();
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    for url in ["postgres://me:s3cret@db.example:5433/hook", "postgres://db.example/hook?password=s3cret"] {
+        let config = parse(&format!("[database]\nurl = \"{url}\"")).unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+        assert!(config.database.shown().contains("db.example"));
+    }
+    assert!(!mistakes("[database]\nurl = \"mysql://me:s3cret@db\"").contains("s3cret"));
+}
+
+#[test]
+fn numbers_have_bounds() {
+    assert!(
+        mistakes("[limits]\nconnections_max = 0")
+            .contains("line 2: limits.connections_max: must be a whole number from 1 to")
+    );
+    assert!(mistakes("[limits]\nconnections_max = 1.5").contains("must be a number, not a fraction"));
+    assert!(mistakes("[registrar]\nexpires_default_s = 9000").contains("must lie between"));
+    assert_eq!(parse("[registrar]\nexpires_max_s = 86_400").unwrap().registrar.expires_max_s, 86_400);
+}
+
+#[test]
+fn the_level_takes_directives_and_refuses_nonsense() {
+    assert_eq!(
+        parse("[log]\nlevel = \"info,hookswitch::ingest=debug\"").unwrap().log.level,
+        "info,hookswitch::ingest=debug"
+    );
+    assert!(mistakes("[log]\nlevel = \"loud!=x\"").contains("line 2: log.level"));
+}
+
+#[test]
+fn the_sample_configuration_is_good_and_says_the_defaults() {
+    let sample = parse(include_str!("../../systemd/hookswitch.toml")).unwrap();
+    let default = parse("").unwrap();
+    assert_eq!(sample.listeners, default.listeners);
+    assert_eq!(sample.registrar, default.registrar);
+    assert_eq!(sample.limits, default.limits);
+    assert_eq!(sample.retention, default.retention);
+    assert_eq!((sample.http, sample.ops, sample.log), (default.http, default.ops, default.log));
+}
+
+#[test]
+fn every_commented_out_example_in_the_sample_is_good_too() {
+    let text = include_str!("../../systemd/hookswitch.toml");
+    let uncommented = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.starts_with(' ') => key,
+        _ => line,
+    });
+    let config = parse(&uncommented.collect::<Vec<_>>().join("\n")).unwrap();
+    assert_eq!(config.listeners.len(), 4);
+}

@@ -1,0 +1,427 @@
+//! Devices: phones as admins see them.
+
+use std::net::SocketAddr;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answer::{Tagged, edited, removed};
+use super::auth::Admin;
+use super::body::MergePatch;
+use super::etag::IfMatch;
+use super::problem::{Problem, Result};
+use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::responses::{Editing, Listing, Reading, Removing};
+use super::state::AppState;
+use super::values;
+use crate::model::{AccountId, Aor, Device, DeviceId, DeviceState, PbxId, UnixMillis, UserId};
+use crate::registry::{self, DeviceView};
+use crate::store::Seq;
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list_devices)).routes(routes!(read_device, edit_device, delete_device))
+}
+
+/// A phone.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Device)]
+pub struct DeviceAnswer {
+    /// Its id, always the same for the same phone of the same PBX.
+    pub id: DeviceId,
+    /// The account it belongs to.
+    pub account: AccountId,
+    /// The PBX it registers to.
+    pub pbx: PbxId,
+    /// Its address-of-record.
+    pub aor: Option<Aor>,
+    /// The number colleagues dial.
+    #[schema(value_type = String)]
+    pub extension: Box<str>,
+    /// A name a person can recognise.
+    #[schema(value_type = Option<String>)]
+    pub label: Option<Box<str>>,
+    /// The number its calls show, served to the PBX as part of the profile.
+    #[schema(value_type = Option<String>)]
+    pub caller_id: Option<Box<str>>,
+    /// A disabled device takes no part in popups.
+    pub enabled: bool,
+    /// It had a call to or from an external number.
+    pub assignable: bool,
+    /// What its bindings and its switch say.
+    pub state: DeviceState,
+    /// Where its freshest binding was heard from.
+    #[schema(value_type = Option<String>, example = "192.0.2.7:5060")]
+    pub address: Option<SocketAddr>,
+    /// User agent of its freshest binding.
+    #[schema(value_type = Option<String>)]
+    pub user_agent: Option<std::sync::Arc<str>>,
+    /// How many bindings it has, stale ones too.
+    pub bindings: usize,
+    /// The last external number it spoke with or was rung by.
+    #[schema(value_type = Option<String>)]
+    pub last_caller: Option<Box<str>>,
+    /// When it last rang, placed a call or registered.
+    pub last_seen_at: UnixMillis,
+    /// When it first appeared.
+    pub created_at: UnixMillis,
+    /// The users it is linked to now.
+    pub users: Vec<LinkedUser>,
+}
+
+/// A user a device is linked to.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LinkedUser {
+    /// The user.
+    pub id: UserId,
+    /// What colleagues call them.
+    pub name: String,
+    /// Their address.
+    pub email: Option<String>,
+    /// Since when.
+    pub since: UnixMillis,
+}
+
+/// What can be set of a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceEdit {
+    /// A name a person can recognise.
+    label: Option<String>,
+    /// A disabled device takes no part in popups.
+    enabled: bool,
+    /// The number colleagues dial, when it is not the user part of its address-of-record.
+    extension: Option<String>,
+    /// The number its calls show.
+    caller_id: Option<String>,
+}
+
+/// Which devices to list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeviceQuery {
+    /// Of this account; by default the token's own.
+    account: Option<AccountId>,
+    /// On this PBX only.
+    pbx: Option<PbxId>,
+    /// In this state only.
+    state: Option<DeviceState>,
+    /// Those that had a call with the outside world, or those that had none.
+    assignable: Option<bool>,
+    /// Those linked to somebody, or those linked to nobody.
+    linked: Option<bool>,
+    /// Those whose extension, label, user agent or last caller contains this, compared without case.
+    q: Option<String>,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<Cursor>,
+    /// Items a page, 1 to 500.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
+    limit: Limit,
+}
+
+/// List devices
+///
+/// An account's phones, by extension (99 before 100). `?assignable=true&linked=false` are the choices when a device is to
+/// be assigned to a user.
+#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
+    responses((status = 200, description = "A page of devices", body = Page<DeviceAnswer>), Listing))]
+async fn list_devices(
+    State(state): State<AppState>,
+    admin: Admin,
+    Params(query): Params<DeviceQuery>,
+) -> Result<Json<Page<DeviceAnswer>>> {
+    let account = admin.account(&state, query.account)?;
+    let after = Cursor::read(query.after.as_ref(), LIST)?;
+    let filter = registry::DeviceFilter {
+        state: query.state,
+        assignable: query.assignable,
+        linked: query.linked,
+        text: query.q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
+        pbx: query.pbx,
+    };
+    page(&state, state.registry.devices_page(account, &filter, after, query.limit.0), LIST).await
+}
+
+/// Read a device
+#[utoipa::path(get, path = "/v1/devices/{id}", tag = "devices", params(("id" = DeviceId, Path)),
+    responses((status = 200, description = "The device", body = DeviceAnswer, headers(("ETag" = String))), Reading))]
+async fn read_device(
+    State(state): State<AppState>,
+    admin: Admin,
+    Ids(id): Ids<DeviceId>,
+) -> Result<Tagged<DeviceAnswer>> {
+    answer(&state, &seen(&state, admin, id)?).await
+}
+
+/// Edit a device
+///
+/// A merge patch (RFC 7396). Disabling a device closes the offers it rings for.
+#[utoipa::path(patch, path = "/v1/devices/{id}", tag = "devices",
+    params(("id" = DeviceId, Path), ("If-Match" = Option<String>, Header)),
+    request_body(content = DeviceEdit, content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "The device as it is now", body = DeviceAnswer, headers(("ETag" = String))),
+        Editing))]
+async fn edit_device(
+    State(state): State<AppState>,
+    admin: Admin,
+    Ids(id): Ids<DeviceId>,
+    versions: IfMatch,
+    patch: MergePatch,
+) -> Result<Tagged<DeviceAnswer>> {
+    let current = seen(&state, admin, id)?;
+    let view = edited(
+        |edit| state.registry.update_device(id, versions.expected(current.seq), edit),
+        |device: &mut Device| {
+            let edit = patch.applied_to(&DeviceEdit::of(device))?;
+            device.label = values::remark("/label", edit.label.as_deref())?.map(Into::into);
+            device.extension = values::dialled("/extension", edit.extension.as_deref())?.map(Into::into);
+            device.caller_id = values::remark("/caller_id", edit.caller_id.as_deref())?.map(Into::into);
+            device.enabled = edit.enabled;
+            Ok(())
+        },
+    )?;
+    answer(&state, &view).await
+}
+
+/// Delete a device
+///
+/// With its bindings, its links (they end now and stay in the history) and its queue memberships. A phone that is still
+/// there makes the device appear again, under the same id and unlinked, when it next registers; disable the device to keep
+/// it quiet.
+#[utoipa::path(delete, path = "/v1/devices/{id}", tag = "devices",
+    params(("id" = DeviceId, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "It is gone"), Removing))]
+async fn delete_device(
+    State(state): State<AppState>,
+    admin: Admin,
+    Ids(id): Ids<DeviceId>,
+    versions: IfMatch,
+) -> Result<StatusCode> {
+    let current = seen(&state, admin, id)?;
+    removed(&state, state.registry.delete_device(id, versions.expected(current.seq))).await
+}
+
+/// The device, when the admin may see it.
+///
+/// # Errors
+/// 404 when there is none, or none of the admin's accounts.
+pub fn seen(state: &AppState, admin: Admin, id: DeviceId) -> Result<DeviceView> {
+    let view = state.registry.device(id).filter(|view| admin.0.reaches(state, view.device.account));
+    view.ok_or_else(|| Problem::not_found("device"))
+}
+
+/// A page of devices as JSON, once all it shows is on disk.
+///
+/// # Errors
+/// 503 when that is not known in time.
+pub async fn page(state: &AppState, page: registry::Page<DeviceView>, list: &str) -> Result<Json<Page<DeviceAnswer>>> {
+    let shown: Vec<_> = page.items.iter().map(|view| DeviceAnswer::of(state, view)).collect();
+    let newest = shown.iter().map(|(_, awaits)| *awaits).max().unwrap_or_default();
+    state.stored(newest).await?;
+    let items = shown.into_iter().map(|(answer, _)| answer).collect();
+    Ok(Json(Page { items, next: page.next.map(|next| Cursor::write(list, &next)) }))
+}
+
+async fn answer(state: &AppState, view: &DeviceView) -> Result<Tagged<DeviceAnswer>> {
+    let (answer, awaits) = DeviceAnswer::of(state, view);
+    state.stored(awaits).await?;
+    Tagged::ok(state, answer, view.seq).await
+}
+
+impl DeviceAnswer {
+    /// The device with what the registry knows about it, and the newest change that this shows.
+    #[must_use]
+    pub fn of(state: &AppState, view: &DeviceView) -> (Self, Seq) {
+        let DeviceView { device, state: shown, bindings, awaits, .. } = view;
+        let pbx = state.registry.pbxs.get(device.pbx);
+        let links = state.registry.links_of_device(device.id);
+        let awaits = links.iter().map(|link| link.seq).fold(*awaits, Seq::max);
+        let users = links.iter().filter_map(|link| {
+            let user = &state.registry.users.get(link.value.user)?.value;
+            Some(LinkedUser {
+                id: user.id,
+                name: user.name.clone(),
+                email: user.email.clone(),
+                since: link.value.began_at,
+            })
+        });
+        let answer = Self {
+            id: device.id,
+            account: device.account,
+            pbx: device.pbx,
+            aor: pbx.map(|pbx| Aor::new(&device.user, &pbx.value.domain)),
+            extension: device.extension.clone().unwrap_or_else(|| device.user.as_ref().into()),
+            label: device.label.clone(),
+            caller_id: device.caller_id.clone(),
+            enabled: device.enabled,
+            assignable: device.assignable,
+            state: *shown,
+            address: bindings.address,
+            user_agent: bindings.user_agent.clone(),
+            bindings: bindings.count,
+            last_caller: device.last_caller.clone(),
+            last_seen_at: bindings.refreshed_at.map_or(device.last_seen_at, |at| at.max(device.last_seen_at)),
+            created_at: device.created_at,
+            users: users.collect(),
+        };
+        (answer, awaits)
+    }
+}
+
+impl DeviceEdit {
+    fn of(device: &Device) -> Self {
+        let owned = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
+        Self {
+            label: owned(&device.label),
+            enabled: device.enabled,
+            extension: owned(&device.extension),
+            caller_id: owned(&device.caller_id),
+        }
+    }
+}
+
+impl Default for DeviceEdit {
+    fn default() -> Self {
+        Self { label: None, enabled: true, extension: None, caller_id: None }
+    }
+}
+
+const LIST: &str = "devices";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+
+    #[tokio::test]
+    async fn x1_a_phone_that_registers_is_listed_by_itself() {
+        let office = Office::open().await;
+        assert!(office.get("/v1/devices").await.items("id").is_empty());
+        let device = office.phone("204").await;
+        let listed = office.get("/v1/devices").await;
+        assert_eq!(listed.items("id"), [json!(device)]);
+        assert_eq!(listed.items("aor"), [json!("sip:204@pbx.local")]);
+    }
+
+    #[tokio::test]
+    async fn q11_the_state_is_connected_disconnected_or_disabled() {
+        let office = Office::open().await;
+        let path = format!("/v1/devices/{}", office.phone("204").await);
+        let state = async || office.get(&path).await.json["state"].clone();
+        assert_eq!(state().await, "connected");
+        assert_eq!(office.patch(&path, &json!({"enabled": false})).await.json["state"], "disabled");
+        assert_eq!(office.get("/v1/devices?state=disabled").await.items("extension"), ["204"]);
+        assert!(office.get("/v1/devices?state=connected").await.items("extension").is_empty());
+        assert_eq!(
+            office.patch(&path, &json!({"enabled": true, "caller_id": "+14155550100"})).await.json["state"],
+            "connected"
+        );
+        assert_eq!(office.get(&path).await.json["caller_id"], "+14155550100");
+        office.clock.advance(Duration::from_hours(2));
+        assert_eq!(state().await, "disconnected");
+    }
+
+    #[tokio::test]
+    async fn t8_a_device_is_recognisable() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let path = format!("/v1/devices/{device}");
+        office.clock.advance(Duration::from_secs(30));
+        let at = office.clock.now().unix;
+        office.registry.device_in_call(device, at, true, Some("+14155550123"));
+        let edited = office.patch(&path, &json!({"label": "Front desk", "extension": "2040"})).await.json;
+        for (member, value) in [
+            ("label", json!("Front desk")),
+            ("extension", json!("2040")),
+            ("user_agent", json!("Fictional Phone/1.0")),
+            ("last_caller", json!("+14155550123")),
+            ("last_seen_at", json!(at)),
+            ("address", json!("192.0.2.7:5060")),
+            ("aor", json!("sip:204@pbx.local")),
+        ] {
+            assert_eq!(edited[member], value, "{member}");
+        }
+        for text in ["front", "2040", "FICTIONAL", "5550123"] {
+            assert_eq!(office.get(&format!("/v1/devices?q={text}")).await.items("id"), [json!(device)], "{text}");
+        }
+        assert!(office.get("/v1/devices?q=nothing").await.items("id").is_empty());
+        let cleared = office.patch(&path, &json!({"label": null, "extension": ""})).await.json;
+        assert_eq!((&cleared["label"], &cleared["extension"]), (&json!(null), &json!("204")));
+    }
+
+    #[tokio::test]
+    async fn devices_are_listed_by_extension_99_before_100_over_pages() {
+        let office = Office::open().await;
+        for user in ["100", "99", "1000", "101"] {
+            office.phone(user).await;
+        }
+        let first = office.get("/v1/devices?limit=3").await;
+        assert_eq!(first.items("extension"), ["99", "100", "101"]);
+        let next = first.json["next"].as_str().unwrap();
+        let last = office.get(&format!("/v1/devices?limit=3&after={next}")).await;
+        assert_eq!(last.items("extension"), ["1000"]);
+        assert!(last.json.get("next").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stale_edit_is_refused_and_a_refresh_is_no_edit() {
+        let office = Office::open().await;
+        let path = format!("/v1/devices/{}", office.phone("204").await);
+        let seen = office.get(&path).await;
+        office.phone("204").await;
+        let first = json!({"label": "One"});
+        let version = [("if-match", seen.etag())];
+        let edited = office.call("PATCH", &path, &office.admin, &version, Some(&first)).await;
+        assert_eq!(edited.status, 200, "{edited:?}");
+        let refused = office.call("PATCH", &path, &office.admin, &version, Some(&first)).await;
+        assert_eq!((refused.problem(), refused.etag()), ((412, "stale"), edited.etag()));
+    }
+
+    #[tokio::test]
+    async fn a_deleted_device_comes_back_unlinked_when_it_registers_again() {
+        let office = Office::open().await;
+        let device = office.phone("204").await;
+        let (user, _) = office.user("ann").await;
+        assert_eq!(office.put(&format!("/v1/users/{user}/devices/{device}")).await.status, 201);
+        let path = format!("/v1/devices/{device}");
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&path).await.problem(), (404, "not-found"));
+        assert_eq!(office.phone("204").await, device);
+        let again = office.get(&path).await.json;
+        assert_eq!((&again["users"], &again["state"]), (&json!([]), &json!("connected")));
+    }
+
+    #[tokio::test]
+    async fn bad_values_are_named_and_devices_of_another_account_are_not_there() {
+        let office = Office::open().await;
+        let path = format!("/v1/devices/{}", office.phone("204").await);
+        for (patch, status, pointer) in [
+            (json!({"enabled": 1}), 400, "/enabled"),
+            (json!({"state": "connected"}), 400, "/state"),
+            (json!({"extension": "2 04"}), 422, "/extension"),
+            (json!({"label": "x".repeat(201)}), 422, "/label"),
+        ] {
+            let refused = office.patch(&path, &patch).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (status, Some(pointer)));
+        }
+        assert_eq!(office.get("/v1/devices?state=ringing").await.problem(), (400, "bad-request"));
+        assert_eq!(office.get("/v1/devices/204").await.problem(), (404, "not-found"));
+        let (_, stranger) = office.stranger();
+        let edit = json!({"enabled": false});
+        for (method, body) in [("GET", None), ("PATCH", Some(&edit)), ("DELETE", None)] {
+            assert_eq!(office.call(method, &path, &stranger, &[], body).await.problem(), (404, "not-found"));
+        }
+        assert!(office.call("GET", "/v1/devices", &stranger, &[], None).await.items("id").is_empty());
+    }
+}

@@ -1,0 +1,365 @@
+//! Phone systems.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::answer::{Tagged, edited, page_of, removed};
+use super::auth::{Admin, AdminOrPbx};
+use super::body::{Body, MergePatch};
+use super::etag::IfMatch;
+use super::problem::{Problem, Result};
+use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::responses::{Creating, Editing, Listing, Reading, Removing};
+use super::state::AppState;
+use super::values;
+use crate::model::{AccountId, Pbx, PbxId, QueueId, QueueRule, SiteId};
+use crate::store::Stored;
+
+/// The routes of this file.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list_pbxs, create_pbx)).routes(routes!(read_pbx, edit_pbx, delete_pbx))
+}
+
+/// What can be set of a PBX.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PbxEdit {
+    /// The account it belongs to; by default the token's own. It can't be changed later.
+    #[serde(default)]
+    account: Option<AccountId>,
+    /// The site its calls are joined in.
+    site: SiteId,
+    /// What people call it, unique within the account.
+    name: String,
+    /// The canonical domain its devices' addresses-of-record are shown under.
+    domain: String,
+    /// Other names of that domain.
+    #[serde(default)]
+    aliases: Vec<String>,
+    /// Whether a host nobody claims is an alias of `domain`.
+    #[serde(default = "yes")]
+    any_domain: bool,
+    /// Addresses or networks its SIP comes from.
+    #[serde(default)]
+    networks: Vec<String>,
+    /// Longest a passive binding is believed without a refresh, in seconds, 60 to 604 800.
+    #[serde(default = "passive_expires_max_s")]
+    passive_expires_max_s: u32,
+    /// How long a passive binding past its time is `stale` before it is gone, in seconds, at most 86 400.
+    #[serde(default = "passive_grace_s")]
+    passive_grace_s: u32,
+    /// How SIP on this PBX shows that a call is a queue call; the first rule that matches wins.
+    #[serde(default)]
+    queue_rules: Vec<QueueRule>,
+    /// Whether changes made here may be sent to it.
+    #[serde(default)]
+    control: bool,
+}
+
+/// Which PBXs to list.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PbxFilter {
+    /// Of this account; by default the token's own.
+    account: Option<AccountId>,
+    /// Of this site only.
+    site: Option<SiteId>,
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<Cursor>,
+    /// Items a page, 1 to 500.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
+    limit: Limit,
+}
+
+/// List PBXs
+///
+/// An account's phone systems, by name.
+#[utoipa::path(get, path = "/v1/pbxs", tag = "pbxs", params(PbxFilter),
+    responses((status = 200, description = "A page of PBXs", body = Page<Pbx>), Listing))]
+async fn list_pbxs(
+    State(state): State<AppState>,
+    admin: Admin,
+    Params(filter): Params<PbxFilter>,
+) -> Result<Json<Page<Pbx>>> {
+    let account = admin.account(&state, filter.account)?;
+    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let wanted = |pbx: &Pbx| filter.site.is_none_or(|site| pbx.site == site);
+    let page = state.registry.pbxs.page(account, after, filter.limit.0, wanted);
+    page_of(&state, LIST, page, Pbx::clone).await
+}
+
+/// Create a PBX
+///
+/// Queue rules name queues of this PBX, so they are set once it and its queues exist.
+#[utoipa::path(post, path = "/v1/pbxs", tag = "pbxs", request_body = PbxEdit,
+    responses((status = 201, description = "The new PBX", body = Pbx,
+        headers(("ETag" = String), ("Location" = String))), Creating))]
+async fn create_pbx(State(state): State<AppState>, admin: Admin, Body(edit): Body<PbxEdit>) -> Result<Tagged<Pbx>> {
+    let account = admin.account(&state, edit.account)?;
+    let id = PbxId(state.clock.uuid());
+    let pbx = edit.checked(&state, account, id)?.into_pbx(id, account, state.clock.now().unix);
+    let stored = state.registry.create_pbx(pbx)?;
+    let location = format!("/v1/pbxs/{}", stored.value.id);
+    Tagged::created(&state, stored.value.clone(), stored.seq, location).await
+}
+
+/// Read a PBX
+#[utoipa::path(get, path = "/v1/pbxs/{id}", tag = "pbxs", params(("id" = PbxId, Path)),
+    responses((status = 200, description = "The PBX", body = Pbx, headers(("ETag" = String))), Reading))]
+async fn read_pbx(State(state): State<AppState>, caller: AdminOrPbx, Ids(id): Ids<PbxId>) -> Result<Tagged<Pbx>> {
+    let stored = state.registry.pbxs.get(id).filter(|pbx| caller.reaches(&state, pbx.value.account, id));
+    let stored = stored.ok_or_else(|| Problem::not_found("PBX"))?;
+    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+}
+
+/// Edit a PBX
+///
+/// A merge patch (RFC 7396). Lists are replaced as a whole.
+#[utoipa::path(patch, path = "/v1/pbxs/{id}", tag = "pbxs",
+    params(("id" = PbxId, Path), ("If-Match" = Option<String>, Header)),
+    request_body(content = PbxEdit, content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "The PBX as it is now", body = Pbx, headers(("ETag" = String))), Editing))]
+async fn edit_pbx(
+    State(state): State<AppState>,
+    admin: Admin,
+    Ids(id): Ids<PbxId>,
+    versions: IfMatch,
+    patch: MergePatch,
+) -> Result<Tagged<Pbx>> {
+    let current = seen(&state, admin, id)?;
+    let stored = edited(
+        |edit| state.registry.update_pbx(id, versions.expected(current.seq), edit),
+        |pbx: &mut Pbx| {
+            let before = PbxEdit::of(pbx);
+            let edit = patch.applied_to(&before)?;
+            if edit.account != before.account {
+                return Err(Problem::invalid("/account", "a PBX can't move to another account"));
+            }
+            *pbx = edit.checked(&state, pbx.account, id)?.into_pbx(pbx.id, pbx.account, pbx.created_at);
+            Ok(())
+        },
+    )?;
+    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+}
+
+/// Delete a PBX
+///
+/// It must have no devices and no queues. Its tokens go with it.
+#[utoipa::path(delete, path = "/v1/pbxs/{id}", tag = "pbxs",
+    params(("id" = PbxId, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "It is gone"), Removing))]
+async fn delete_pbx(
+    State(state): State<AppState>,
+    admin: Admin,
+    Ids(id): Ids<PbxId>,
+    versions: IfMatch,
+) -> Result<StatusCode> {
+    let current = seen(&state, admin, id)?;
+    removed(&state, state.registry.delete_pbx(id, versions.expected(current.seq))).await
+}
+
+fn seen(state: &AppState, admin: Admin, id: PbxId) -> Result<Arc<Stored<Pbx>>> {
+    let stored = state.registry.pbxs.get(id).filter(|pbx| admin.0.reaches(state, pbx.value.account));
+    stored.ok_or_else(|| Problem::not_found("PBX"))
+}
+
+impl PbxEdit {
+    fn of(pbx: &Pbx) -> Self {
+        let pbx = pbx.clone();
+        Self {
+            account: Some(pbx.account),
+            site: pbx.site,
+            name: pbx.name,
+            domain: pbx.domain,
+            aliases: pbx.aliases,
+            any_domain: pbx.any_domain,
+            networks: pbx.networks,
+            passive_expires_max_s: pbx.passive_expires_max_s,
+            passive_grace_s: pbx.passive_grace_s,
+            queue_rules: pbx.queue_rules,
+            control: pbx.control,
+        }
+    }
+
+    fn into_pbx(self, id: PbxId, account: AccountId, created_at: crate::model::UnixMillis) -> Pbx {
+        Pbx {
+            id,
+            account,
+            site: self.site,
+            name: self.name,
+            domain: self.domain,
+            aliases: self.aliases,
+            any_domain: self.any_domain,
+            networks: self.networks,
+            passive_expires_max_s: self.passive_expires_max_s,
+            passive_grace_s: self.passive_grace_s,
+            queue_rules: self.queue_rules,
+            control: self.control,
+            created_at,
+        }
+    }
+
+    fn checked(self, state: &AppState, account: AccountId, id: PbxId) -> Result<Self> {
+        if state.registry.sites.get(self.site).is_none_or(|site| site.value.account != account) {
+            return Err(Problem::invalid("/site", "the account has no such site"));
+        }
+        values::within("/passive_expires_max_s", self.passive_expires_max_s, 60..=604_800)?;
+        values::within("/passive_grace_s", self.passive_grace_s, 0..=86_400)?;
+        values::list("/queue_rules", &self.queue_rules)?;
+        for (index, rule) in self.queue_rules.iter().enumerate() {
+            let pointer = format!("/queue_rules/{index}");
+            check_rule(&pointer, rule)?;
+            let queue = queue_of(rule).map(|queue| state.registry.queues.get(queue));
+            if queue.is_some_and(|queue| queue.is_none_or(|queue| queue.value.pbx != id)) {
+                return Err(Problem::invalid(format!("{pointer}/queue"), "the PBX has no such queue"));
+            }
+        }
+        let name = values::name("/name", &self.name)?;
+        let domain = values::domain("/domain", &self.domain)?;
+        let aliases = values::domains("/aliases", &self.aliases)?;
+        let networks = values::networks("/networks", &self.networks)?;
+        Ok(Self { name, domain, aliases, networks, ..self })
+    }
+}
+
+fn queue_of(rule: &QueueRule) -> Option<QueueId> {
+    match rule {
+        QueueRule::Dialled { queue, .. } | QueueRule::NamePrefix { queue, .. } => Some(*queue),
+        QueueRule::Header { queue, .. } => *queue,
+    }
+}
+
+fn check_rule(pointer: &str, rule: &QueueRule) -> Result<()> {
+    match rule {
+        QueueRule::Dialled { number, .. } => {
+            values::dialled(&format!("{pointer}/number"), Some(number))?
+                .ok_or_else(|| Problem::invalid(format!("{pointer}/number"), "it must not be empty"))?;
+        }
+        QueueRule::Header { name, value, .. } => {
+            // `token` of RFC 3261 §25.1.
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+            if name.is_empty() || name.len() > HEADER_NAME_MAX || !name.bytes().all(token) {
+                return Err(Problem::invalid(format!("{pointer}/name"), "that is not a header name"));
+            }
+            values::remark(&format!("{pointer}/value"), value.as_deref())?;
+        }
+        // Its outer spaces are part of it: `SUPPORT: ` is not `SUPPORT:`.
+        QueueRule::NamePrefix { prefix, .. } => {
+            values::name(&format!("{pointer}/prefix"), prefix)?;
+        }
+    }
+    Ok(())
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn passive_expires_max_s() -> u32 {
+    7_200
+}
+
+const fn passive_grace_s() -> u32 {
+    300
+}
+
+const LIST: &str = "pbxs";
+const HEADER_NAME_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::http::testing::Office;
+    use crate::model::Scope;
+
+    async fn site(office: &Office) -> serde_json::Value {
+        office.post("/v1/sites", &json!({"name": "Berlin"})).await.json["id"].clone()
+    }
+
+    #[tokio::test]
+    async fn a_pbx_is_created_with_defaults_edited_and_deleted() {
+        let office = Office::open().await;
+        let body = json!({"site": site(&office).await, "name": "Asterisk", "domain": "PBX.Example",
+            "networks": ["192.0.2.77/24"], "aliases": ["192.0.2.10"]});
+        let created = office.post("/v1/pbxs", &body).await;
+        assert_eq!(created.status, 201, "{created:?}");
+        assert_eq!(created.json["domain"], "pbx.example");
+        assert_eq!(created.json["networks"], json!(["192.0.2.0/24"]));
+        assert_eq!((&created.json["any_domain"], &created.json["control"]), (&json!(true), &json!(false)));
+        let path = format!("/v1/pbxs/{}", created.id());
+        let edited = office.patch(&path, &json!({"aliases": [], "any_domain": false})).await;
+        assert_eq!((&edited.json["aliases"], &edited.json["any_domain"]), (&json!([]), &json!(false)));
+        assert_eq!(edited.json["domain"], "pbx.example");
+        assert_eq!(office.get("/v1/pbxs").await.items("name"), ["Asterisk", "default"]);
+        assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.get(&path).await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn queue_rules_name_queues_of_this_pbx() {
+        let office = Office::open().await;
+        let pbx = format!("/v1/pbxs/{}", office.pbx);
+        let queue = office.post("/v1/queues", &json!({"pbx": office.pbx, "name": "sales", "number": "800"})).await;
+        let queue = queue.json["id"].clone();
+        let rules = json!([{"match": "dialled", "number": "800", "queue": queue},
+            {"match": "header", "name": "X-Queue", "value": null, "queue": null},
+            {"match": "name_prefix", "prefix": "SALES: ", "queue": queue}]);
+        let edited = office.patch(&pbx, &json!({ "queue_rules": rules })).await;
+        assert_eq!((edited.status, &edited.json["queue_rules"]), (200, &rules), "{edited:?}");
+        assert_eq!(office.delete(&format!("/v1/queues/{}", queue.as_str().unwrap())).await.problem(), (409, "in-use"));
+        let unknown = json!([{"match": "dialled", "number": "1", "queue": office.account}]);
+        let refused = office.patch(&pbx, &json!({ "queue_rules": unknown })).await;
+        assert_eq!(
+            (refused.problem(), &refused.json["pointer"]),
+            ((422, "invalid-value"), &json!("/queue_rules/0/queue"))
+        );
+        let bad = json!([{"match": "header", "name": "X Queue", "value": null, "queue": null}]);
+        let refused = office.patch(&pbx, &json!({ "queue_rules": bad })).await;
+        assert_eq!((refused.status, &refused.json["pointer"]), (422, &json!("/queue_rules/0/name")));
+        let unread = office.patch(&pbx, &json!({"queue_rules": [{"match": "guess"}]})).await;
+        assert_eq!((unread.problem(), &unread.json["pointer"]), ((400, "bad-body"), &json!("/queue_rules/0/match")));
+    }
+
+    #[tokio::test]
+    async fn bad_values_are_named_by_pointer() {
+        let office = Office::open().await;
+        let site = site(&office).await;
+        let good = json!({"site": site, "name": "Asterisk", "domain": "pbx.example"});
+        for (member, value, pointer) in [
+            ("domain", json!("sip:pbx.example"), "/domain"),
+            ("networks", json!(["192.0.2.0/33"]), "/networks/0"),
+            ("site", json!(office.account), "/site"),
+            ("passive_expires_max_s", json!(5), "/passive_expires_max_s"),
+            ("passive_grace_s", json!(100_000), "/passive_grace_s"),
+        ] {
+            let mut body = good.clone();
+            body[member] = value;
+            let refused = office.post("/v1/pbxs", &body).await;
+            assert_eq!((refused.problem().0, refused.json["pointer"].as_str()), (422, Some(pointer)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pbx_token_reads_its_own_pbx_and_no_other() {
+        let office = Office::open().await;
+        let body = json!({"site": site(&office).await, "name": "Other", "domain": "other.example"});
+        let other = office.post("/v1/pbxs", &body).await.id().to_owned();
+        let token = office.token(office.account, Scope::Pbx, None, Some(office.pbx));
+        let own = format!("/v1/pbxs/{}", office.pbx);
+        assert_eq!(office.call("GET", &own, &token, &[], None).await.status, 200);
+        assert_eq!(office.call("GET", &format!("/v1/pbxs/{other}"), &token, &[], None).await.status, 404);
+        let edit = json!({"name": "Mine"});
+        assert_eq!(office.call("PATCH", &own, &token, &[], Some(&edit)).await.problem(), (403, "forbidden"));
+    }
+}

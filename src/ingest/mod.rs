@@ -1,0 +1,4 @@
+//! Where events come in: one module a kind of feed.
+
+pub mod sip;
+pub mod site;

@@ -1,0 +1,133 @@
+//! Mirror mode: copies of what others say to each other. Nothing is ever answered: an answer would reach the phone.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::ingest::site::Observation;
+use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId};
+use crate::sip::registrar::{RegisterRequest, RequestFacts, bindings_from_response};
+use crate::sip::{Message, Method};
+
+use super::front::{Core, Peer};
+use super::recent::Recent;
+use super::siptrace::Original;
+
+/// The mode's memory, shared by the listener's sockets.
+pub(super) struct Mirror {
+    memory: Mutex<Memory>,
+    hasher: RandomState,
+}
+
+struct Memory {
+    /// Hashes of copies seen, since capturers send them twice.
+    copies: Recent<u64, ()>,
+    /// What REGISTERs said that their 2xx does not repeat. Authorization is none of it.
+    registers: Recent<u64, Asked>,
+}
+
+#[derive(Clone)]
+struct Asked {
+    facts: RequestFacts,
+    hops: usize,
+}
+
+impl Mirror {
+    pub(super) fn new() -> Self {
+        let memory =
+            Memory { copies: Recent::new(COPIES_MAX, COPY_MS), registers: Recent::new(REGISTERS_MAX, REGISTER_MS) };
+        Self { memory: Mutex::new(memory), hasher: RandomState::new() }
+    }
+
+    /// Takes in one copy; the answer is what became of it, for the counters.
+    pub(super) fn handle(&self, core: &Core, pbx: PbxId, message: &Message<'_>, peer: &Peer, now: Now) -> &'static str {
+        if self.is_duplicate(message, now) {
+            return "duplicate";
+        }
+        let Ok(cseq) = message.cseq() else { return "malformed" };
+        let Some(call_id) = message.call_id() else { return "malformed" };
+        if message.from().is_err() || message.to().is_err() {
+            return "malformed";
+        }
+        let original = Original::of(message);
+        match (cseq.method, message.status()) {
+            (Method::Register, None) => {
+                let key = self.hasher.hash_one((call_id, cseq.number));
+                self.remember(key, message, &original, peer, now)
+            }
+            (Method::Register, Some(200..=299)) => {
+                let key = self.hasher.hash_one((call_id, cseq.number));
+                let asked = self.memory().registers.peek(&key, now.tick).cloned();
+                registered(core, pbx, message, asked.as_ref().map(|asked| &asked.facts), now)
+            }
+            (Method::Register | Method::Options | Method::Publish | Method::Subscribe, _) => "ignored",
+            _ => {
+                core.sites.observe(Observation {
+                    pbx,
+                    feed: FeedKind::Mirror,
+                    bytes: Bytes::copy_from_slice(message.raw()),
+                    source: original.source,
+                    destination: original.destination,
+                    hop: original.hop,
+                    at: now,
+                });
+                "observed"
+            }
+        }
+    }
+
+    fn is_duplicate(&self, message: &Message<'_>, now: Now) -> bool {
+        let copy = self.hasher.hash_one(message.raw());
+        let mut memory = self.memory();
+        let duplicate = memory.copies.peek(&copy, now.tick).is_some();
+        if !duplicate && !memory.copies.put(copy, (), now.tick) {
+            crowded("copies");
+        }
+        duplicate
+    }
+
+    /// Keeps what the request alone says, until its answer comes (RFC 3261 §10.3: bind on the 2xx only).
+    fn remember(&self, key: u64, message: &Message<'_>, original: &Original, peer: &Peer, now: Now) -> &'static str {
+        let Ok(request) = RegisterRequest::parse(message, original.source, peer.transport) else { return "malformed" };
+        let asked = Asked { facts: RequestFacts::from(&request), hops: message.via_count() };
+        let mut memory = self.memory();
+        // Where one REGISTER is seen on several hops, the first one knows the phone's own address.
+        let nearer = memory.registers.peek(&key, now.tick).is_none_or(|known| asked.hops < known.hops);
+        if nearer && !memory.registers.put(key, asked, now.tick) {
+            crowded("registers");
+        }
+        "observed"
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A 2xx to REGISTER lists every binding the address-of-record now has (RFC 3261 §10.3 step 8).
+fn registered(core: &Core, pbx: PbxId, message: &Message<'_>, facts: Option<&RequestFacts>, now: Now) -> &'static str {
+    let policy = core.passive_policy(pbx);
+    let Ok(Some(snapshot)) = bindings_from_response(message, facts, &policy, now) else { return "malformed" };
+    let Some(target) = core.registry.resolve(pbx, &snapshot.user, &snapshot.host) else { return "ignored" };
+    let decide = |known: &[Binding]| snapshot.over(known, &policy, now);
+    let applied = core.register(&target, BindingSource::Passive, now, decide, |_| ());
+    match applied {
+        Ok(_) => "applied",
+        Err(refusal) => {
+            crowded(refusal.label);
+            "ignored"
+        }
+    }
+}
+
+fn crowded(reason: &'static str) {
+    metrics::counter!("hookswitch_dropped_total", "where" => "sip_mirror", "reason" => reason).increment(1);
+}
+
+/// Exact duplicates are dropped for so long.
+const COPY_MS: u64 = 500;
+const COPIES_MAX: usize = 65_536;
+/// A REGISTER waits so long for its answer (RFC 3261 §17.1.2.2: 64 × T1).
+const REGISTER_MS: u64 = 32_000;
+const REGISTERS_MAX: usize = 16_384;

@@ -1,0 +1,145 @@
+//! SIP listeners: named, one mode each, over UDP and TCP, as many as wanted.
+//!
+//! A socket task receives, hands each message to its listener's front, and sends what comes back. The front scans it and
+//! asks the mode's desk; the desk decides and changes the registry. A reply that tells of a change waits in its socket's
+//! pending table until the journal has committed it.
+
+mod counts;
+mod front;
+mod mirror;
+mod peers;
+mod pending;
+mod recent;
+mod redirect;
+mod registrar;
+mod replica;
+mod siptrace;
+mod socket;
+mod tcp;
+mod transactions;
+mod udp;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::model::BindingSource;
+use crate::registry::Registry;
+use crate::sip::Salt;
+use crate::sip::registrar::{Overflow, Policy};
+
+use super::site::Sites;
+use front::{Core, Front};
+use peers::Peers;
+use socket::Bound;
+
+pub use socket::BindError;
+
+/// Listeners whose sockets are bound and not served yet.
+#[derive(Debug)]
+pub struct Listeners {
+    bound: Vec<(config::Listener, Vec<Bound>)>,
+}
+
+/// One address something listens on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    /// The listener's name.
+    pub listener: String,
+    /// Its mode.
+    pub mode: config::Mode,
+    /// Its transport.
+    pub protocol: config::Protocol,
+    /// Its real address, also when port 0 was asked for.
+    pub address: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds all sockets of all listeners.
+    ///
+    /// # Errors
+    /// When one can't be had; those bound before it are closed again.
+    pub fn bind(listeners: &[config::Listener]) -> Result<Self, BindError> {
+        let mut bound = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind));
+            bound.push((listener.clone(), sockets.collect::<Result<_, _>>()?));
+        }
+        Ok(Self { bound })
+    }
+
+    /// Where they listen.
+    ///
+    /// # Errors
+    /// When the system can't say.
+    pub fn addresses(&self) -> io::Result<Vec<Listening>> {
+        let all =
+            self.bound.iter().flat_map(|(listener, sockets)| sockets.iter().map(move |socket| (listener, socket)));
+        all.map(|(listener, socket)| {
+            let protocol = match socket {
+                Bound::Udp(_) => config::Protocol::Udp,
+                Bound::Tcp(_) => config::Protocol::Tcp,
+            };
+            Ok(Listening { listener: listener.name.clone(), mode: listener.mode, protocol, address: socket.address()? })
+        })
+        .collect()
+    }
+
+    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends.
+    ///
+    /// # Errors
+    /// When a socket can't be handed to the runtime, or the system gives no random bytes.
+    pub fn serve(
+        self,
+        config: &Config,
+        registry: &Arc<Registry>,
+        sites: Sites,
+        clock: &Clock,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> io::Result<()> {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(io::Error::other)?;
+        let core = Arc::new(Core {
+            registry: registry.clone(),
+            sites,
+            peers: Peers::new(registry.clone()),
+            policy: policy(&config.registrar),
+            salt: Salt(salt),
+        });
+        for (listener, sockets) in self.bound {
+            let committed = registry.committed_watch();
+            let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
+            let front = Arc::new(front);
+            for socket in sockets {
+                match socket {
+                    Bound::Udp(socket) => {
+                        let socket = tokio::net::UdpSocket::from_std(socket)?;
+                        tasks.spawn(udp::serve(front.clone(), socket, stop.clone()));
+                    }
+                    Bound::Tcp(socket) => {
+                        let socket = tokio::net::TcpListener::from_std(socket)?;
+                        tasks.spawn(tcp::serve(front.clone(), socket, stop.clone()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn policy(registrar: &config::Registrar) -> Policy {
+    Policy {
+        expires_min_s: registrar.expires_min_s,
+        expires_default_s: registrar.expires_default_s,
+        expires_max_s: registrar.expires_max_s,
+        contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
+        overflow: Overflow::DropOldest,
+        source: BindingSource::Registrar,
+    }
+}

@@ -1,0 +1,94 @@
+//! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
+
+use crate::model::BindingSource;
+use crate::sip::registrar::{RegisterRequest, decide};
+use crate::sip::{Method, Refusal, Uri};
+
+use super::front::{Core, Decision, Request, unavailable};
+use super::redirect;
+use super::transactions::{Transactions, no_transaction};
+
+/// The mode's memory, shared by the listener's sockets.
+pub(super) struct Registrar {
+    transactions: Transactions,
+}
+
+impl Registrar {
+    pub(super) fn new() -> Self {
+        Self { transactions: Transactions::new() }
+    }
+
+    /// Judges a request that has all it must have.
+    pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+        match request.method {
+            Method::Register => register(core, request),
+            Method::Options => Ok(Decision {
+                status: 200,
+                response: request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED),
+                seq: None,
+            }),
+            Method::Invite => {
+                self.transactions.answered(request.message, request.now.tick);
+                redirect(core, request)
+            }
+            Method::Cancel => {
+                self.transactions.cancel(request.message, request.now.tick)?;
+                Ok(Decision { status: 200, response: request.reply.status(200, "OK"), seq: None })
+            }
+            Method::Other(_) => Err(Refusal::new(501, "Not Implemented", "method")),
+            _ => Err(Refusal::new(405, "Method Not Allowed", "method").with("Allow", ALLOW)),
+        }
+    }
+}
+
+fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+    let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
+    let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
+    if !request.has_room {
+        // Asked before anything changes, so that a refused REGISTER is one that did nothing.
+        return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
+    }
+    let ok = request.reply.status(200, "OK");
+    let (response, seq) = core.register(
+        &target,
+        BindingSource::Registrar,
+        request.now,
+        |known| decide(known, &wanted, &core.policy, request.now),
+        |bindings| ok.contacts(bindings, request.now),
+    )?;
+    let response = match wanted.path.as_deref().filter(|_| wanted.supports_path) {
+        // RFC 3327 §5.3: who says that it knows Path is shown the one that was stored.
+        Some(path) => response.header("Path", path),
+        None => response,
+    };
+    Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
+}
+
+/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call).
+fn redirect(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+    let pbx = core
+        .peers
+        .claimed(request.peer.source.ip())
+        .ok_or_else(|| Refusal::new(403, "Only A Configured PBX May Ask", "not_a_pbx"))?;
+    if request.message.to().is_ok_and(|to| to.tag().is_some()) {
+        return Err(no_transaction());
+    }
+    let not_found = || Refusal::new(404, "Not Found", "unknown_device");
+    let uri = Uri::parse(request.message.request_uri().unwrap_or_default()).map_err(|_| not_found())?;
+    let key = uri.key();
+    let target = core.resolve(pbx, &key.user, &key.host)?;
+    let device = target.device();
+    if core.registry.device(device).is_none() {
+        return Err(not_found());
+    }
+    let contacts = redirect::contacts(&core.registry.bindings(device), request.now);
+    if contacts.is_empty() {
+        return Err(Refusal::new(480, "Temporarily Unavailable", "no_contact"));
+    }
+    let response = request.reply.status(302, "Moved Temporarily");
+    let response = contacts.iter().fold(response, |response, contact| response.header("Contact", contact));
+    Ok(Decision { status: 302, response, seq: None })
+}
+
+const ALLOW: &str = "REGISTER, OPTIONS, INVITE, ACK, CANCEL";
+const SUPPORTED: &str = "path";

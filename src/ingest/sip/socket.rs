@@ -1,0 +1,122 @@
+//! Sockets as a SIP server wants them: big buffers, IPv6 apart from IPv4, and an error an operator can act on.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{self, Bind};
+
+/// A bound socket that is not served yet: all are bound before the first is served, so that a taken port stops the
+/// start before anything was answered.
+#[derive(Debug)]
+pub enum Bound {
+    /// For datagrams.
+    Udp(UdpSocket),
+    /// For connections.
+    Tcp(TcpListener),
+}
+
+/// Why a listener can't listen: one line that names the key to change.
+#[derive(Debug, thiserror::Error)]
+#[error("listeners.{listener}.bind: can't listen on {bind}: {reason}")]
+pub struct BindError {
+    listener: String,
+    bind: Bind,
+    reason: String,
+    /// What the system said.
+    pub kind: io::ErrorKind,
+}
+
+/// Binds one address of `listener`.
+///
+/// # Errors
+/// When the address is taken, is not ours, or needs rights we have not.
+pub fn bind(listener: &str, bind: Bind) -> Result<Bound, BindError> {
+    let bound = match bind.protocol {
+        config::Protocol::Udp => udp(bind.address).map(Bound::Udp),
+        config::Protocol::Tcp => tcp(bind.address).map(Bound::Tcp),
+    };
+    bound.map_err(|error| BindError {
+        listener: listener.to_owned(),
+        bind,
+        reason: match error.kind() {
+            io::ErrorKind::AddrInUse => "another program has this port; choose another one".into(),
+            io::ErrorKind::AddrNotAvailable => "no interface of this host has this address".into(),
+            io::ErrorKind::PermissionDenied => "ports below 1024 need the right to bind them".into(),
+            _ => error.to_string(),
+        },
+        kind: error.kind(),
+    })
+}
+
+impl Bound {
+    /// Where it really listens, also when port 0 was asked for.
+    ///
+    /// # Errors
+    /// When the system can't say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Udp(socket) => socket.local_addr(),
+            Self::Tcp(socket) => socket.local_addr(),
+        }
+    }
+}
+
+fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = open(address, Type::DGRAM, Protocol::UDP)?;
+    // The system's limit (net.core.rmem_max) silently cuts these; a burst after a restart wants all it can get.
+    socket.set_recv_buffer_size(BUFFER_BYTES)?;
+    socket.set_send_buffer_size(BUFFER_BYTES)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = open(address, Type::STREAM, Protocol::TCP)?;
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        // Else [::] would take the IPv4 port as well, and peers would show as mapped addresses.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+const BUFFER_BYTES: usize = 8 * 1024 * 1024;
+const BACKLOG: i32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free(text: &str) -> Bind {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_taken_port_is_one_line_that_names_the_key() {
+        let first = bind("registrar", free("udp:127.0.0.1:0")).unwrap();
+        let taken = Bind { address: first.address().unwrap(), ..free("udp:127.0.0.1:0") };
+        let error = bind("office", taken).unwrap_err();
+        assert_eq!(error.kind, io::ErrorKind::AddrInUse);
+        let text = error.to_string();
+        assert!(text.starts_with("listeners.office.bind: can't listen on udp:127.0.0.1:"), "{text}");
+        assert!(text.contains("another program has this port") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn both_families_can_have_one_port() {
+        let v6 = bind("a", free("tcp:[::]:0")).unwrap();
+        let port = v6.address().unwrap().port();
+        bind("a", free(&format!("tcp:0.0.0.0:{port}"))).unwrap();
+    }
+}

@@ -1,0 +1,282 @@
+//! A TCP address: accepts within limits; each connection is a task of its own, so that none holds up another.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::model::{Tick, Transport};
+use crate::sip::frame::PONG;
+use crate::sip::{Frame, FrameError, Framer};
+
+use super::front::{Answer, Front, Held, Peer};
+use super::pending::Pending;
+
+/// Accepts connections until `stop`, then waits until each has sent what it owes.
+pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, stop: CancellationToken) {
+    let census = Arc::new(Census::new(&front));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => {
+                if !front.admits(source.ip()) {
+                    continue;
+                }
+                let Some(seat) = census.seat(source.ip()) else { continue };
+                let connection = Connection::new(front.clone(), stream, source);
+                let stop = stop.clone();
+                connections.spawn(async move {
+                    connection.run(stop).await;
+                    drop(seat);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, or a peer that was gone before we looked: neither ends the listener, but the
+                // first would come straight back.
+                dropped("accept_error");
+                tracing::debug!(listener = %front.name, %error, "accepting failed; going on");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+/// Counts the connections of one address, in all and by source.
+struct Census {
+    seated: Mutex<Seated>,
+    total_max: u32,
+    source_max: u32,
+    gauge: metrics::Gauge,
+}
+
+#[derive(Default)]
+struct Seated {
+    total: u32,
+    sources: HashMap<IpAddr, u32>,
+}
+
+/// A connection's place in the census; dropping it frees it.
+struct Seat {
+    census: Arc<Census>,
+    source: IpAddr,
+}
+
+impl Census {
+    fn new(front: &Front) -> Self {
+        Self {
+            seated: Mutex::default(),
+            total_max: front.limits.connections_max,
+            source_max: front.limits.connections_per_source_max,
+            gauge: metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone()),
+        }
+    }
+
+    /// A place for a connection from `source`; none, and counted, when a limit is reached.
+    fn seat(self: &Arc<Self>, source: IpAddr) -> Option<Seat> {
+        let mut seated = self.seated.lock().unwrap_or_else(PoisonError::into_inner);
+        if seated.total >= self.total_max {
+            dropped("connections");
+            return None;
+        }
+        let count = seated.sources.entry(source).or_insert(0);
+        if *count >= self.source_max {
+            dropped("connections_per_source");
+            return None;
+        }
+        *count += 1;
+        seated.total += 1;
+        self.gauge.increment(1.0);
+        Some(Seat { census: self.clone(), source })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut seated = self.census.seated.lock().unwrap_or_else(PoisonError::into_inner);
+        seated.total = seated.total.saturating_sub(1);
+        if let Some(count) = seated.sources.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                seated.sources.remove(&self.source);
+            }
+        }
+        self.census.gauge.decrement(1.0);
+    }
+}
+
+struct Connection {
+    front: Arc<Front>,
+    stream: TcpStream,
+    peer: Peer,
+    framer: Framer,
+    pending: Pending<Waiting>,
+    /// When the peer must have said more: the idle time, or the time a begun message has to become whole.
+    deadline: Tick,
+    /// What is to be written, of one turn.
+    out: Vec<u8>,
+}
+
+/// A reply that waits, and the request it answers, should its time run out.
+struct Waiting {
+    held: Held,
+    request: bytes::Bytes,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The peer closed it, or it broke.
+    Peer,
+    /// We close it, for a reason that is counted.
+    Us(&'static str),
+}
+
+impl Connection {
+    fn new(front: Arc<Front>, stream: TcpStream, source: SocketAddr) -> Self {
+        let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
+        let deadline = front.clock.now().tick + front.limits.idle_ms();
+        let peer = Peer { source, transport: Transport::Tcp };
+        Self { front, stream, peer, framer: Framer::new(), pending, deadline, out: Vec::new() }
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
+        match self.converse(&stop).await {
+            Ok(()) | Err(End::Peer) => {}
+            Err(End::Us(reason)) => dropped(reason),
+        }
+    }
+
+    async fn converse(&mut self, stop: &CancellationToken) -> Result<(), End> {
+        let mut committed = self.front.committed.clone();
+        let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
+        loop {
+            let now = self.front.clock.now().tick;
+            let (holding, stopping) = (!self.pending.is_empty(), stop.is_cancelled());
+            if stopping && !holding {
+                return Ok(());
+            }
+            if now >= self.deadline {
+                return Err(End::Us(if self.framer.pending() == 0 { "idle" } else { "message_wait" }));
+            }
+            let next = self.pending.next_deadline().map_or(self.deadline, |deadline| deadline.min(self.deadline));
+            let wait = Duration::from_millis(next - now);
+            tokio::select! {
+                () = stop.cancelled(), if !stopping => continue,
+                read = self.stream.read(&mut buffer), if !stopping => match read {
+                    Ok(0) | Err(_) => return Err(End::Peer),
+                    Ok(length) => self.take(buffer.get(..length).unwrap_or_default()).await?,
+                },
+                changed = committed.changed(), if holding => if changed.is_err() {
+                    // The journal is gone, so nothing that waits can be committed any more; the deadlines answer.
+                    tokio::time::sleep(wait).await;
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+            let watermark = *committed.borrow_and_update();
+            self.flush(watermark);
+            self.write().await?;
+        }
+    }
+
+    /// Handles every whole message there is.
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
+        let was_between = self.framer.pending() == 0;
+        self.framer.push(bytes);
+        let now = self.front.clock.now();
+        let mut whole = false;
+        while let Some(frame) = self.framer.next() {
+            whole = true;
+            match frame {
+                Ok(Frame::Ping) if self.front.is_mute() => {}
+                Ok(Frame::Ping) => self.out.extend_from_slice(PONG),
+                Ok(Frame::Message(message)) => self.message(&message, now),
+                Err(error) => {
+                    // The sender is told what is wrong, where that can be said, before the stream is given up.
+                    if let (FrameError::ContentLength(error), Some(head)) = (error, self.framer.rejected()) {
+                        self.out.extend(self.front.malformed(head, &self.peer, error).unwrap_or_default());
+                    }
+                    self.write().await?;
+                    tracing::debug!(listener = %self.front.name, peer = %self.peer.source, %error, "stream given up");
+                    return Err(End::Us("framing"));
+                }
+            }
+            if self.out.len() > OUT_BYTES_MAX {
+                self.write().await?;
+            }
+        }
+        if self.framer.pending() == 0 {
+            self.deadline = now.tick + self.front.limits.idle_ms();
+        } else if was_between || whole {
+            // Only the first piece of a message starts its time, or a byte now and then would hold it for ever.
+            self.deadline = now.tick + self.front.limits.message_wait_ms();
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: &bytes::Bytes, now: crate::model::Now) {
+        match self.front.handle(message, &self.peer, now, self.pending.has_room()) {
+            Answer::Silence => {}
+            Answer::Now { bytes, .. } => self.out.extend_from_slice(&bytes),
+            Answer::Held(held) => {
+                self.pending.hold(held.seq, Waiting { held, request: message.clone() }, now.tick);
+            }
+        }
+    }
+
+    fn flush(&mut self, watermark: u64) {
+        while let Some(waiting) = self.pending.committed(watermark) {
+            if self.front.is_released(&waiting.held) {
+                self.out.extend_from_slice(&waiting.held.bytes);
+            } else {
+                self.apologise(&waiting);
+            }
+        }
+        let now = self.front.clock.now().tick;
+        while let Some(waiting) = self.pending.overdue(now) {
+            self.apologise(&waiting);
+        }
+    }
+
+    fn apologise(&mut self, waiting: &Waiting) {
+        if let Some((reply, _)) = self.front.not_stored(&waiting.request, &self.peer) {
+            self.out.extend_from_slice(&reply);
+        }
+    }
+
+    /// Writes what is owed. A peer that does not read holds up nobody but itself, and that not for long.
+    async fn write(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = tokio::time::timeout(WRITE_WAIT, self.stream.write_all(&self.out)).await;
+        self.out.clear();
+        match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Peer),
+            Err(_) => Err(End::Us("write_wait")),
+        }
+    }
+}
+
+fn dropped(reason: &'static str) {
+    metrics::counter!("hookswitch_dropped_total", "where" => "sip_tcp", "reason" => reason).increment(1);
+}
+
+/// Bytes read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Replies one connection may have waiting; a phone has one, a PBX that relays more has several connections or UDP.
+const PENDING_MAX: usize = 256;
+/// Replies are collected up to so many bytes before they are written.
+const OUT_BYTES_MAX: usize = 64 * 1024;
+const WRITE_WAIT: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

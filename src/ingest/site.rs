@@ -1,0 +1,305 @@
+//! One task a site owns its calls: it follows the SIP that the feeds saw, lets the switchboard decide, and carries out
+//! what it says. Nothing here waits for the database.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::model::{
+    Call, CallState, FeedKind, Hop, LegEvent, LegState, Now, Offer, OfferState, PbxEvent, PbxId, SiteId,
+};
+use crate::registry::{Changed, Registry};
+use crate::sip::dialog::{Seen, Sighting, Tracker};
+use crate::sip::scan;
+use crate::switchboard::{Effect, Input, Switchboard};
+
+/// The way to all site tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Sites(Arc<Inner>);
+
+struct Inner {
+    registry: Arc<Registry>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    senders: Mutex<HashMap<SiteId, mpsc::Sender<Observation>>>,
+}
+
+/// One message a feed saw.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The PBX it belongs to.
+    pub pbx: PbxId,
+    /// The kind of feed that saw it.
+    pub feed: FeedKind,
+    /// The whole message.
+    pub bytes: Bytes,
+    /// Who sent it, when the feed knows.
+    pub source: Option<SocketAddr>,
+    /// Who received it, when the feed knows.
+    pub destination: Option<SocketAddr>,
+    /// Which way it crossed the PBX's edge.
+    pub hop: Hop,
+    /// When it was read off the feed.
+    pub at: Now,
+}
+
+impl Sites {
+    /// Starts the tasks of all sites with calls that were live when the process stopped; the others start when a feed
+    /// first shows them something. They end with `stop`.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        let mut left: HashMap<SiteId, Vec<Call>> = HashMap::new();
+        for call in registry.calls_at_start() {
+            left.entry(call.site).or_default().push(call);
+        }
+        let (tasks, stop) = (tasks.clone(), stop.clone());
+        let sites = Self(Arc::new(Inner { registry, tasks, stop, senders: Mutex::default() }));
+        for (site, calls) in left {
+            let sender = sites.0.start(site, calls);
+            sites.0.senders.lock().unwrap_or_else(PoisonError::into_inner).insert(site, sender);
+        }
+        sites
+    }
+
+    /// Hands a message to its site. Never waits: a site that is behind by more than its queue loses it, counted.
+    pub fn observe(&self, observation: Observation) {
+        let Some(pbx) = self.0.registry.pbxs.get(observation.pbx) else {
+            return count_dropped("unknown_pbx");
+        };
+        let site = pbx.value.site;
+        let mut senders = self.0.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = senders.entry(site).or_insert_with(|| self.0.start(site, Vec::new()));
+        if sender.try_send(observation).is_err() {
+            count_dropped("site_queue");
+        }
+    }
+}
+
+impl Inner {
+    fn start(&self, site: SiteId, left: Vec<Call>) -> mpsc::Sender<Observation> {
+        let (sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
+        let task = SiteTask {
+            registry: self.registry.clone(),
+            tracker: Tracker::default(),
+            switchboard: Switchboard::new(site),
+            events: Vec::new(),
+        };
+        let (changes, stop) = (self.registry.changes.subscribe(), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task.run(left, observations, changes) => {}
+            }
+        });
+        sender
+    }
+}
+
+struct SiteTask {
+    registry: Arc<Registry>,
+    tracker: Tracker,
+    switchboard: Switchboard,
+    /// What the tracker said last; kept for its allocation.
+    events: Vec<PbxEvent>,
+}
+
+impl SiteTask {
+    async fn run(
+        mut self,
+        left: Vec<Call>,
+        mut observations: mpsc::Receiver<Observation>,
+        mut changes: broadcast::Receiver<Changed>,
+    ) {
+        self.take_over(left).await;
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let wait = self.until_next_deadline();
+            tokio::select! {
+                read = observations.recv_many(&mut batch, BATCH_MAX) => {
+                    if read == 0 {
+                        return;
+                    }
+                    batch.drain(..).for_each(|observation| self.observe(&observation));
+                }
+                change = changes.recv() => match change {
+                    Ok(change) => self.on_change(change),
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.look_at_everyone(),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                () = tokio::time::sleep(wait) => self.on_time(),
+            }
+        }
+    }
+
+    /// Goes on with the calls of the process before this one.
+    async fn take_over(&mut self, left: Vec<Call>) {
+        for call in left {
+            // With the database away the trail goes on from where the numbers can't collide.
+            let trail =
+                self.registry.trail(call.id).await.map_or(TRAIL_UNKNOWN, |t| u32::try_from(t.len()).unwrap_or(0));
+            let now = self.registry.clock().now();
+            for leg in call.legs.iter().filter(|leg| leg.state != LegState::Ended) {
+                self.tracker.restore(now, leg, FeedKind::Mirror);
+            }
+            self.switchboard.restore(now, call, trail);
+        }
+    }
+
+    fn observe(&mut self, observation: &Observation) {
+        let Observation { pbx, feed, bytes, source, destination, hop, at } = observation;
+        let Ok(message) = scan(bytes) else { return count_dropped("scan") };
+        let sighting = Sighting {
+            message: &message,
+            pbx: *pbx,
+            feed: *feed,
+            source: *source,
+            destination: *destination,
+            hop: *hop,
+        };
+        let mut events = std::mem::take(&mut self.events);
+        match self.tracker.observe(*at, &sighting, &mut events) {
+            Seen::Followed | Seen::Early | Seen::Ignored => {}
+            Seen::Limited(limit) => count_dropped(limit),
+            Seen::Broken(error) => count_dropped(error.label()),
+        }
+        self.apply_events(*at, &mut events);
+        self.events = events;
+    }
+
+    fn on_time(&mut self) {
+        let now = self.registry.clock().now();
+        let mut events = std::mem::take(&mut self.events);
+        self.tracker.poll(now, &mut events);
+        self.apply_events(now, &mut events);
+        self.events = events;
+        self.apply(now, &Input::Time);
+    }
+
+    fn on_change(&mut self, change: Changed) {
+        let now = self.registry.clock().now();
+        match change {
+            Changed::User(user) => self.apply(now, &Input::UserChanged(user)),
+            Changed::Device(device) => self.apply(now, &Input::DeviceChanged(device)),
+        }
+    }
+
+    /// Some changes were missed: every open offer is looked at again.
+    fn look_at_everyone(&mut self) {
+        let offers = self.switchboard.calls().flat_map(|call| &call.offers);
+        let mut users: Vec<_> = offers.map(|offer| offer.user).collect();
+        users.sort_unstable();
+        users.dedup();
+        for user in users {
+            self.on_change(Changed::User(user));
+        }
+    }
+
+    fn apply_events(&mut self, at: Now, events: &mut Vec<PbxEvent>) {
+        for event in events.drain(..) {
+            count_event(&event);
+            self.apply(at, &Input::Event(&event));
+        }
+    }
+
+    fn apply(&mut self, now: Now, input: &Input<'_>) {
+        let effects = self.switchboard.apply(now, input, &*self.registry);
+        // What a snapshot shows comes before what a stream says, so that who connects in between misses nothing.
+        for effect in &effects {
+            if let Effect::Call(call) = effect {
+                self.keep_call(call);
+            }
+        }
+        for effect in effects {
+            match effect {
+                Effect::Call(_) => {}
+                Effect::Offer(offer) => self.show_offer(now, &offer),
+                Effect::Trail(entry) => self.registry.record_trail(*entry),
+                Effect::DeviceCalled { device, external_number, external, at } => {
+                    self.registry.device_in_call(device, at, external, external_number.as_deref());
+                }
+                Effect::Dropped(what) => count_dropped(what),
+            }
+        }
+    }
+
+    fn keep_call(&self, call: &Arc<Call>) {
+        let before = self.registry.live.call(call.id).map(|before| before.state);
+        self.registry.live.put_call(call.clone());
+        if before == Some(call.state) {
+            return;
+        }
+        if let Some(before) = before {
+            metrics::gauge!("hookswitch_calls", "state" => state_label(before)).decrement(1.0);
+        }
+        if call.state != CallState::Ended {
+            metrics::gauge!("hookswitch_calls", "state" => state_label(call.state)).increment(1.0);
+        }
+        let kind = match call.state {
+            CallState::Calling => "call.started",
+            CallState::Ringing => "call.ringing",
+            CallState::Answered => "call.answered",
+            CallState::Ended => "call.ended",
+        };
+        self.registry.streams.publish(call.account, kind, &**call);
+    }
+
+    fn show_offer(&self, now: Now, offer: &Offer) {
+        self.registry.streams.publish_offer(offer, now.tick);
+        let (kind, outcome) = match offer.state {
+            OfferState::Offered => ("offer.offered", "offered"),
+            OfferState::Answered => ("offer.answered", "answered"),
+            OfferState::Rescinded => ("offer.rescinded", "rescinded"),
+            OfferState::Ended => ("offer.ended", "ended"),
+        };
+        metrics::counter!("hookswitch_offers_total", "outcome" => outcome).increment(1);
+        self.registry.streams.publish(offer.account, kind, offer);
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        let next = [self.tracker.next_deadline(), self.switchboard.next_deadline()].into_iter().flatten().min();
+        let now = self.registry.clock().now().tick;
+        next.map_or(IDLE_WAIT, |at| Duration::from_millis(at - now).min(IDLE_WAIT))
+    }
+}
+
+fn state_label(state: CallState) -> &'static str {
+    match state {
+        CallState::Calling => "calling",
+        CallState::Ringing => "ringing",
+        CallState::Answered => "answered",
+        CallState::Ended => "ended",
+    }
+}
+
+fn count_event(event: &PbxEvent) {
+    let feed = match event.feed {
+        FeedKind::Replica => "replica",
+        FeedKind::Mirror => "mirror",
+    };
+    let kind = match event.event {
+        LegEvent::Started(_) => "leg_started",
+        LegEvent::Rang => "leg_rang",
+        LegEvent::Answered => "leg_answered",
+        LegEvent::Cancelling => "leg_cancelling",
+        LegEvent::Referred => "leg_referred",
+        LegEvent::Ended(_) => "leg_ended",
+    };
+    metrics::counter!("hookswitch_events_total", "feed_kind" => feed, "kind" => kind).increment(1);
+}
+
+fn count_dropped(reason: &'static str) {
+    metrics::counter!("hookswitch_dropped_total", "where" => "site", "reason" => reason).increment(1);
+}
+
+/// Messages a site may be behind.
+const OBSERVATIONS_MAX: usize = 8_192;
+const BATCH_MAX: usize = 256;
+const IDLE_WAIT: Duration = Duration::from_hours(1);
+/// Where a trail goes on whose length can't be known; below the switchboard's own bound.
+const TRAIL_UNKNOWN: u32 = 500;

@@ -1,0 +1,235 @@
+//! From configuration to a serving daemon, and back to nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::http::secret::Secret;
+use crate::http::{self, AppState, Settings};
+use crate::ingest::sip::{BindError, Listeners, Listening};
+use crate::ingest::site::Sites;
+use crate::metrics;
+use crate::model::{Scope, Token, TokenId};
+use crate::registry::{ChangeError, Defaults, Limits, Registry};
+use crate::store::{NotStored, Retention, Store, StoreError};
+
+/// A daemon that serves.
+pub struct Daemon {
+    /// Where the API listens.
+    pub http: Vec<SocketAddr>,
+    /// Where metrics and health listen.
+    pub ops: Vec<SocketAddr>,
+    /// Where SIP listens.
+    pub sip: Vec<Listening>,
+    /// The first admin token; only at the first start of a database.
+    pub first_token: Option<Secret>,
+    data_dir: DataDir,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Why the daemon can't start. Each is one line that says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A SIP listener can't listen.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The API or the operator's pages can't listen.
+    #[error("{key}: can't listen on {address}: {reason}")]
+    Listen {
+        /// Which key to change.
+        key: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+    /// The database can't be opened or read.
+    #[error("database.url: {shown}: {error}")]
+    Store {
+        /// Its URL without the password.
+        shown: String,
+        /// Why.
+        error: StoreError,
+    },
+    /// What a first start needs can't be made.
+    #[error("can't set up an empty database: {0}")]
+    Change(#[from] ChangeError),
+    /// What a first start needs can't be stored.
+    #[error("can't set up an empty database: the database does not confirm it in time")]
+    NotStored(#[from] NotStored),
+    /// The system refuses something it should not.
+    #[error("the system refuses: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Daemon {
+    /// Starts everything `config` asks for. Nothing is answered before all of it could be had.
+    ///
+    /// # Errors
+    /// [`StartError`]; what was bound or opened before is closed again.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let recorder = metrics::install();
+        let clock = Clock::system();
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let listeners = Listeners::bind(&config.listeners)?;
+        let http = listen("http.listen", &config.http.listen).await?;
+        let ops = listen("ops.listen", &config.ops.listen).await?;
+        let registry = open_registry(config, &clock).await?;
+        let first_token = first_token(&registry).await?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let sites = Sites::new(registry.clone(), &tasks, &stop);
+        let daemon = Self {
+            http: addresses(&http)?,
+            ops: addresses(&ops)?,
+            sip: listeners.addresses()?,
+            first_token,
+            data_dir,
+            registry: registry.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        };
+        listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
+        let state = AppState { registry: registry.clone(), clock, settings: Settings::default() };
+        serve(http, &http::router(state), &tasks, &stop);
+        serve(ops, &http::ops_router(recorder.clone(), registry), &tasks, &stop);
+        tasks.spawn(upkeep(recorder, stop));
+        Ok(daemon)
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// Puts the first token into a file only we can read, and says where. For a start without a terminal.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn keep_first_token(&self, token: &Secret) -> io::Result<PathBuf> {
+        self.data_dir.keep_secret("admin-token", token.reveal())
+    }
+
+    /// Stops in bounded time: accepts nothing more, sends what is owed, ends the streams, writes what is left.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.registry.streams.close();
+        self.tasks.close();
+        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some connections did not end in time; they are cut");
+        }
+        if self.registry.drain(DRAIN_WAIT).await.is_ok() {
+            tracing::info!("stopped; everything is stored");
+        } else {
+            tracing::error!("stopped before the database had confirmed everything");
+        }
+    }
+}
+
+async fn open_registry(config: &Config, clock: &Clock) -> Result<Arc<Registry>, StartError> {
+    let failed = |error| StartError::Store { shown: config.database.shown(), error };
+    let store = Store::open(&config.database.url).await.map_err(failed)?;
+    Registry::open(store, clock.clone(), limits(config)).await.map_err(failed)
+}
+
+fn limits(config: &Config) -> Limits {
+    let (limits, retention) = (&config.limits, &config.retention);
+    let days = |days: u32| Duration::from_hours(24 * u64::from(days));
+    Limits {
+        retention: Retention { calls: days(retention.calls_days), trails: days(retention.trails_days) },
+        devices_max: usize::try_from(limits.devices_max).unwrap_or(usize::MAX),
+        devices_per_second_max: limits.devices_per_second_max,
+        devices_burst_max: limits.devices_per_second_max.saturating_mul(10),
+        commit_wait: Duration::from_millis(limits.commit_wait_ms.into()),
+        ..Limits::default()
+    }
+}
+
+/// Makes what an empty database needs; the answer is the admin's token, which nobody could make otherwise.
+async fn first_token(registry: &Registry) -> Result<Option<Secret>, StartError> {
+    let defaults = registry.ensure_defaults()?;
+    registry.committed(defaults.seq).await?;
+    // Not "was it made just now": a start that was cut off here must not leave a database nobody can enter.
+    if !registry.tokens.is_empty() {
+        return Ok(None);
+    }
+    let secret = Secret::generate().map_err(io::Error::other)?;
+    let seq = registry.create_token(admin_token(registry, &defaults, &secret, "first start"))?.seq;
+    registry.committed(seq).await?;
+    Ok(Some(secret))
+}
+
+fn admin_token(registry: &Registry, defaults: &Defaults, secret: &Secret, label: &str) -> Token {
+    Token {
+        id: TokenId(registry.clock().uuid()),
+        account: defaults.account,
+        scope: Scope::Admin,
+        user: defaults.admin,
+        pbx: None,
+        label: label.to_owned(),
+        hash: secret.hash(),
+        created_at: registry.clock().now().unix,
+        expires_at: None,
+    }
+}
+
+async fn listen(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let bound = TcpListener::bind(address).await;
+        listeners.push(bound.map_err(|error| StartError::Listen {
+            key,
+            address: *address,
+            reason: match error.kind() {
+                io::ErrorKind::AddrInUse => "another program has this port; choose another one".into(),
+                _ => error.to_string(),
+            },
+        })?);
+    }
+    Ok(listeners)
+}
+
+fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
+fn serve(listeners: Vec<TcpListener>, router: &Router, tasks: &TaskTracker, stop: &CancellationToken) {
+    for listener in listeners {
+        let service = router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "an HTTP listener ended");
+            }
+        });
+    }
+}
+
+/// Keeps the recorder's histograms from growing.
+async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, stop: CancellationToken) {
+    while tokio::time::timeout(UPKEEP_EVERY, stop.cancelled()).await.is_err() {
+        recorder.run_upkeep();
+    }
+}
+
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How long connections and held replies may take to end.
+const TASKS_WAIT: Duration = Duration::from_secs(5);
+/// How long the database may take to confirm what is left.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,184 @@
+//! Every metric there is, in one table: its doc line is its help text. Whoever counts something names it with the
+//! macros of the `metrics` crate; a test below holds those names against this table.
+//!
+//! No device, user, call or number is ever a label: labels come from fixed sets, so that a peer can't grow them.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+macro_rules! declare {
+    ($($(#[doc = $help:literal])+ $kind:ident $name:ident [$($label:ident),*];)*) => {
+        /// Every metric, in the order of this file.
+        pub const DECLARED: &[Metric] = &[$(Metric {
+            name: concat!("hookswitch_", stringify!($name)),
+            kind: Kind::$kind,
+            labels: &[$(stringify!($label)),*],
+            help: concat!($($help),+),
+        }),*];
+    };
+}
+
+declare! {
+    /// Live and stale bindings.
+    Gauge bindings [];
+    /// Devices by state: connected, stale, disconnected, disabled.
+    Gauge devices [state];
+    /// SIP messages by listener, method and what became of them.
+    Counter sip_messages_total [listener, method, outcome];
+    /// REGISTER requests refused by a registrar, by reason.
+    Counter registrar_refusals_total [reason];
+    /// Replies that wait for their change to be committed.
+    Gauge sip_pending_replies [listener];
+    /// Open SIP connections.
+    Gauge sip_connections [listener];
+    /// Time one group commit took.
+    Histogram commit_seconds [];
+    /// Rows written by one group commit.
+    Histogram commit_rows [];
+    /// Keys changed in memory and not yet committed.
+    Gauge dirty_keys [];
+    /// Age of the oldest change not yet committed.
+    Gauge oldest_dirty_seconds [];
+    /// Events read off feeds.
+    Counter events_total [feed_kind, kind];
+    /// What a limit made us drop, by place and reason.
+    Counter dropped_total [where, reason];
+    /// Whether a feed is up: 1 or 0.
+    Gauge feed_up [pbx, feed];
+    /// Live calls by state.
+    Gauge calls [state];
+    /// Offers by outcome.
+    Counter offers_total [outcome];
+    /// Time from the event being read to the popup written to the user's session.
+    Histogram popup_seconds [];
+    /// Connected sessions.
+    Gauge sessions [];
+    /// Time to answer an HTTP request.
+    Histogram http_request_seconds [route, method, status];
+    /// Whether the database answers: 1 or 0.
+    Gauge database_up [];
+    /// Always 1; the version is a label.
+    Gauge build_info [version];
+}
+
+/// One declared metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Full name.
+    pub name: &'static str,
+    /// What kind it is.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    help: &'static str,
+}
+
+/// Kinds of metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution, in buckets.
+    Histogram,
+}
+
+impl Metric {
+    /// What it means.
+    #[must_use]
+    pub fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+}
+
+/// Installs the process's recorder and describes every metric to it. A second call answers with the first recorder.
+///
+/// # Panics
+/// Never in practice: only if another library has installed a recorder of its own, or the bucket list were empty.
+pub fn install() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER
+        .get_or_init(|| {
+            let handle = builder().install_recorder().expect("this is the one place that installs a recorder");
+            describe();
+            metrics::gauge!("hookswitch_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            handle
+        })
+        .clone()
+}
+
+fn builder() -> PrometheusBuilder {
+    let buckets = |builder: PrometheusBuilder, name: &str, values: &[f64]| {
+        builder
+            .set_buckets_for_metric(Matcher::Full(name.to_owned()), values)
+            .expect("the bucket lists below are not empty")
+    };
+    let builder = buckets(PrometheusBuilder::new(), "hookswitch_commit_rows", &ROWS);
+    let builder = buckets(builder, "hookswitch_commit_seconds", &SECONDS);
+    let builder = buckets(builder, "hookswitch_popup_seconds", &SECONDS);
+    buckets(builder, "hookswitch_http_request_seconds", &SECONDS)
+}
+
+fn describe() {
+    for metric in DECLARED {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help()),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help()),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help()),
+        }
+    }
+}
+
+const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const ROWS: [f64; 8] = [1.0, 5.0, 20.0, 100.0, 500.0, 2000.0, 10_000.0, 50_000.0];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn sources(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_named_in_the_source_is_declared_here() {
+        let mut files = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+        for text in &files {
+            for kind in ["counter!(", "gauge!(", "histogram!("] {
+                for (at, _) in text.match_indices(kind) {
+                    let rest = text[at + kind.len()..].trim_start();
+                    let Some(name) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
+                    // The list of macro names above is in the source as well.
+                    if !name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()) {
+                        continue;
+                    }
+                    assert!(DECLARED.iter().any(|metric| metric.name == name), "{name} is not declared in metrics.rs");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_carries_each_metrics_help() {
+        let recorder = install();
+        metrics::counter!("hookswitch_dropped_total", "where" => "here", "reason" => "test").increment(1);
+        let page = recorder.render();
+        assert!(
+            page.contains("# HELP hookswitch_dropped_total What a limit made us drop, by place and reason."),
+            "{page}"
+        );
+        assert!(page.contains("hookswitch_build_info{version="));
+    }
+}

@@ -1,0 +1,11 @@
+//! Calls and offers as SIP shows them: messages in, through tracker and switchboard, offers and trails out.
+
+mod direct;
+mod hostile;
+mod identity;
+mod lifecycle;
+mod queues;
+mod simulation;
+mod site;
+mod wire;
+mod world;

@@ -1,0 +1,152 @@
+//! The small commands a newcomer tries first.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use support::daemon::{Daemon, hookswitch};
+use support::folder::Folder;
+
+/// A command that runs, and the lines it prints.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let out: BufReader<ChildStdout> = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = channel();
+        std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+        Self { child, lines }
+    }
+
+    /// Waits for a line that holds `text`; what was printed before it is skipped.
+    fn expect(&self, text: &str) -> String {
+        let (started, mut seen) = (Instant::now(), Vec::new());
+        while started.elapsed() < Duration::from_secs(20) {
+            match self.lines.recv_timeout(Duration::from_millis(200)) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(_) => {}
+            }
+        }
+        panic!("{text:?} was never printed, but\n{}", seen.join("\n"));
+    }
+
+    fn interrupt(mut self) {
+        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command that reads the daemon's own configuration, as one on the same host does.
+fn beside(daemon: &Daemon, arguments: &[&str]) -> Command {
+    let mut command = hookswitch(&daemon.config);
+    command.args(arguments);
+    command
+}
+
+#[tokio::test]
+async fn the_three_printed_lines_end_in_a_popup() {
+    let folder = Folder::new("cli");
+    let daemon = Daemon::start(&folder).await;
+    let token = daemon.token();
+    let watch = Running::start(beside(&daemon, &["watch", "--token", &token]));
+    watch.expect("watching for admin");
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--token", &token]));
+    phone.expect("101 is registered");
+    phone.expect("it is linked to admin");
+    let ring = ["ring", "101", "--from", "+14155550100", "--answer-after", "1", "--talk", "1"];
+    let ring = Running::start(beside(&daemon, &ring));
+    watch.expect("POPUP    call from +14155550100");
+    watch.expect("answered call from +14155550100");
+    watch.expect("ended    call from +14155550100");
+    ring.expect("hung up");
+    let missed =
+        Running::start(beside(&daemon, &["ring", "101", "--from", "+14155550101", "--answer-after", "1", "--missed"]));
+    watch.expect("POPUP    call from +14155550101");
+    watch.expect("closed   call from +14155550101: caller_hangup");
+    missed.expect("the caller gave up");
+    phone.interrupt();
+    daemon.api().device("101", "disconnected").await;
+    watch.interrupt();
+}
+
+#[test]
+fn the_demo_shows_popups_and_ends_by_itself() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
+    command.args(["demo", "--rounds", "1", "--pace", "100"]);
+    let mut demo = Running::start(command);
+    demo.expect("101 is new");
+    demo.expect("calls Anna, who answers");
+    demo.expect("Anna  POPUP    call from +14155550100");
+    demo.expect("Anna  answered call from +14155550100");
+    demo.expect("Ben   POPUP    call from +14155550101");
+    demo.expect("Ben   closed   call from +14155550101: caller_hangup");
+    demo.expect("pops for nobody");
+    let next = demo.expect(" call");
+    assert!(next.contains("the support queue") || next.contains("internal"), "{next}");
+    demo.expect("calls the support queue");
+    assert!(demo.child.wait().unwrap().success());
+    let rest: Vec<String> = demo.lines.iter().collect();
+    let rest = rest.join("\n");
+    for expected in [
+        "Ben   POPUP",
+        "Cleo  POPUP",
+        "Cleo  answered",
+        "Ben   closed   call from +14155550102: answered_elsewhere",
+        "Cleo  ended",
+    ] {
+        assert!(rest.contains(expected), "{expected}\n--\n{rest}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_made_offline_only_while_the_daemon_is_stopped() {
+    let folder = Folder::new("cli");
+    let mut daemon = Daemon::start(&folder).await;
+    let create = ["token", "create", "--scope", "admin"];
+    let refused = beside(&daemon, &create).output().unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("give --token to ask the running daemon instead"), "{said}");
+    let through = beside(&daemon, &create).env("HOOKSWITCH_TOKEN", daemon.token()).output().unwrap();
+    assert!(String::from_utf8(through.stdout).unwrap().starts_with("hs_"));
+    daemon.stop();
+    let made = beside(&daemon, &create).output().unwrap();
+    let secret = String::from_utf8(made.stdout).unwrap();
+    assert!(made.status.success() && secret.starts_with("hs_"), "{secret}");
+    daemon.start_again().await;
+    let list = beside(&daemon, &["user", "list", "--token", secret.trim()]).output().unwrap();
+    assert!(String::from_utf8(list.stdout).unwrap().contains("admin"), "the new token opens the API");
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_said_so() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .args(["watch", "--url", "http://127.0.0.1:1", "--token", "x"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("hookswitch: can't reach the API at http://127.0.0.1:1; is `hookswitch` running?"),
+        "{said}"
+    );
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_hookswitch")).arg("watch").env_remove("HOOKSWITCH_TOKEN").output().unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("this needs a token: --token"));
+}

@@ -1,0 +1,9 @@
+//! SIP listeners through the real binary's sockets.
+
+mod mirror;
+mod registrar;
+mod replica;
+mod start;
+mod stream;
+#[path = "../support/mod.rs"]
+mod support;

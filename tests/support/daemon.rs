@@ -1,0 +1,171 @@
+//! The real hookswitch binary, with every listener on a free port.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::api::Api;
+use super::folder::Folder;
+use super::ports::Ports;
+use super::process::{Process, command};
+use super::wait::until;
+
+/// A running daemon. [`Daemon::restart`] keeps its data.
+#[derive(Debug)]
+pub struct Daemon {
+    /// The registrar, on UDP and TCP.
+    pub registrar: SocketAddr,
+    /// The registrar on IPv6, on UDP and TCP.
+    pub registrar6: SocketAddr,
+    /// The replica, on UDP and TCP.
+    pub replica: SocketAddr,
+    /// The mirror, on UDP.
+    pub mirror: SocketAddr,
+    /// The API.
+    pub http: SocketAddr,
+    /// Metrics and health.
+    pub ops: SocketAddr,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// Its data folder.
+    pub data: PathBuf,
+    log: PathBuf,
+    process: Process,
+    _ports: Ports,
+}
+
+impl Daemon {
+    /// Starts it with a database file of its own.
+    pub async fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, "").await
+    }
+
+    /// Starts it with more configuration, which may set `[database]`.
+    pub async fn start_with(folder: &Folder, more: &str) -> Self {
+        let ports = Ports::take();
+        let registrar6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, ports.port(0)));
+        let (registrar, replica, mirror) = (ports.address(0), ports.address(1), ports.address(2));
+        let (http, ops) = (ports.address(3), ports.address(4));
+        let data = folder.join("data");
+        let config = folder.write(
+            "hookswitch.toml",
+            format!(
+                "data_dir = \"{}\"\n\
+                 http.listen = [\"{http}\"]\n\
+                 ops.listen = [\"{ops}\"]\n\
+                 log.level = \"info,hookswitch=debug\"\n\
+                 [listeners.registrar]\n\
+                 bind = [\"udp:{registrar}\", \"tcp:{registrar}\", \"udp:{registrar6}\", \"tcp:{registrar6}\"]\n\
+                 [listeners.replica]\n\
+                 bind = [\"udp:{replica}\", \"tcp:{replica}\"]\n\
+                 [listeners.mirror]\n\
+                 bind = [\"udp:{mirror}\"]\n\
+                 {more}",
+                data.display()
+            ),
+        );
+        let log = folder.join("hookswitch.log");
+        let process = launch(&config, &log);
+        let mut daemon =
+            Self { registrar, registrar6, replica, mirror, http, ops, config, data, log, process, _ports: ports };
+        daemon.is_up().await;
+        daemon
+    }
+
+    /// The API, as the first admin.
+    pub fn api(&self) -> Api {
+        Api::new(self.http, &self.token())
+    }
+
+    /// The first admin token.
+    pub fn token(&self) -> String {
+        let token = std::fs::read_to_string(self.data.join("admin-token")).expect("the first token is filed");
+        token.trim().to_owned()
+    }
+
+    /// Where the listener of this name listens, as the daemon says; for one that was given port 0.
+    pub fn listening(&self, name: &str, protocol: &str) -> SocketAddr {
+        let output = self.output();
+        let found = output.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["SIP", _, speaks, address, key] if *speaks == protocol && *key == format!("[listeners.{name}]") => {
+                address.parse().ok()
+            }
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("no {name} on {protocol}:\n{output}"))
+    }
+
+    /// Stops it as systemd would.
+    pub fn stop(&mut self) {
+        let status = self.process.stop();
+        assert!(status.success(), "hookswitch ended with {status}:\n{}", self.process.output());
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again on the data it had.
+    pub async fn start_again(&mut self) {
+        self.process = launch(&self.config, &self.log);
+        self.is_up().await;
+    }
+
+    /// Stops it and starts it again.
+    pub async fn restart(&mut self) {
+        self.stop();
+        self.start_again().await;
+    }
+
+    /// What it has printed and logged.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Its metrics page.
+    pub async fn metrics(&self) -> String {
+        let answer =
+            reqwest::get(format!("http://{}/metrics", self.ops)).await.expect("the operator's pages are there");
+        answer.text().await.expect("metrics are text")
+    }
+
+    /// The sum of all series of a metric whose labels hold `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let page = self.metrics().await;
+        let series = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;
+            rest.contains(labels).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
+        });
+        series.sum()
+    }
+
+    async fn is_up(&mut self) {
+        let (process, ops) = (&mut self.process, self.ops);
+        until("hookswitch serves", async || {
+            process.assert_runs();
+            let answer = reqwest::get(format!("http://{ops}/livez")).await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+        // The address may be another's: ours has not ended a moment later.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.process.assert_runs();
+    }
+}
+
+/// The binary with this configuration file.
+pub fn hookswitch(config: &Path) -> Command {
+    let mut hookswitch = command(env!("CARGO_BIN_EXE_hookswitch"));
+    // The variables of whoever runs the tests are not what is tested.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOOKSWITCH_")) {
+        hookswitch.env_remove(name);
+    }
+    hookswitch.arg("--config").arg(config);
+    hookswitch
+}
+
+fn launch(config: &Path, log: &Path) -> Process {
+    Process::start("hookswitch", &mut hookswitch(config), log)
+}

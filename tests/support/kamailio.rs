@@ -1,0 +1,79 @@
+//! A real Kamailio, run on `tests/kamailio/kamailio.cfg`.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UdpSocket;
+
+use super::folder::Folder;
+use super::ports::Ports;
+use super::process::{Process, command};
+use super::wait::until;
+
+/// A running Kamailio: UDP and TCP on one port.
+#[derive(Debug)]
+pub struct Kamailio {
+    /// Where it listens, on UDP and TCP.
+    pub address: SocketAddr,
+    /// Where it expects the trunk.
+    pub trunk: SocketAddr,
+    process: Process,
+    _ports: Ports,
+}
+
+impl Kamailio {
+    /// Starts it; it relays registrations to the URI `replica` and copies calls to the URI `mirror`.
+    pub async fn start(folder: &Folder, replica: &str, mirror: &str) -> Self {
+        let ports = Ports::take();
+        let (address, trunk) = (ports.address(0), ports.address(10));
+        let run = folder.join("kamailio");
+        std::fs::create_dir_all(&run).expect("the test's folder can be written");
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kamailio/kamailio.cfg");
+        let mut kamailio = command("kamailio");
+        kamailio.env("PATH", path()).args(["-DD", "-E", "-m", "32", "-M", "4", "-f"]).arg(config);
+        kamailio.arg("-w").arg(&run).arg("-Y").arg(&run).arg("-P").arg(run.join("pid"));
+        for define in [
+            format!("LISTEN_UDP=udp:{address}"),
+            format!("LISTEN_TCP=tcp:{address}"),
+            format!("TRUNK_URI=\"sip:{trunk}\""),
+            format!("HOOKSWITCH_REPLICA=\"{replica}\""),
+            format!("HOOKSWITCH_MIRROR=\"{mirror}\""),
+        ] {
+            kamailio.arg("-A").arg(define);
+        }
+        let mut process = Process::start("kamailio", &mut kamailio, &folder.join("kamailio.log"));
+        until("Kamailio answers OPTIONS", async || {
+            process.assert_runs();
+            answers_options(address).await.then_some(())
+        })
+        .await;
+        Self { address, trunk, process, _ports: ports }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+}
+
+async fn answers_options(address: SocketAddr) -> bool {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port is free");
+    let local = socket.local_addr().expect("it is bound");
+    let options = format!(
+        "OPTIONS sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKready;rport\r\nMax-Forwards: 70\r\n\
+         From: <sip:test@{local}>;tag=1\r\nTo: <sip:{address}>\r\nCall-ID: ready@{local}\r\nCSeq: 1 OPTIONS\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    if socket.send_to(options.as_bytes(), address).await.is_err() {
+        return false;
+    }
+    let mut buffer = [0; 2048];
+    let answer = tokio::time::timeout(Duration::from_millis(200), socket.recv(&mut buffer)).await;
+    matches!(answer, Ok(Ok(length)) if buffer[..length].starts_with(b"SIP/2.0 200"))
+}
+
+/// The search path with the folders of daemons, which ordinary users may lack.
+fn path() -> String {
+    format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default())
+}

@@ -1,0 +1,93 @@
+//! SIPp: a carrier's trunk, and a SIP client that sends exactly what a scenario file says.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::folder::Folder;
+use super::ports::Ports;
+use super::process::{Process, command};
+use super::wait::until;
+
+/// A running scenario.
+#[derive(Debug)]
+pub struct Sipp {
+    name: String,
+    process: Process,
+    _ports: Ports,
+}
+
+/// What a scenario is run with.
+#[derive(Clone, Debug)]
+pub struct Scenario<'a> {
+    /// A file in `tests/sipp`, without `.xml`.
+    pub file: &'a str,
+    /// Where it sends to; none = it waits for a call.
+    pub target: Option<SocketAddr>,
+    /// The port it sends from; none = any.
+    pub source: Option<SocketAddr>,
+    /// `udp` or `tcp`.
+    pub transport: &'a str,
+    /// The number it calls or registers.
+    pub service: &'a str,
+    /// How long its pauses last.
+    pub pause: Duration,
+    /// More `-key` values of the scenario.
+    pub keys: &'a [(&'a str, &'a str)],
+}
+
+impl Scenario<'_> {
+    /// `file` over UDP, with nothing else set.
+    pub fn new(file: &str) -> Scenario<'_> {
+        Scenario {
+            file,
+            target: None,
+            source: None,
+            transport: "udp",
+            service: "service",
+            pause: Duration::from_secs(1),
+            keys: &[],
+        }
+    }
+
+    /// Starts it.
+    pub fn start(&self, folder: &Folder) -> Sipp {
+        let ports = Ports::take();
+        let source = self.source.unwrap_or_else(|| match self.target {
+            Some(target) => SocketAddr::new(target.ip(), ports.port(0)),
+            None => ports.address(0),
+        });
+        let mode = if self.transport == "tcp" { "t1" } else { "u1" };
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp").join(format!("{}.xml", self.file));
+        let mut sipp = command("sipp");
+        sipp.current_dir(folder.path()).arg("-sf").arg(file).args(["-t", mode, "-m", "1", "-nostdin"]);
+        sipp.args(["-i", &source.ip().to_string(), "-p", &source.port().to_string()]);
+        sipp.args(["-mi", "127.0.0.1", "-mp", &ports.port(4).to_string(), "-cp", &ports.port(2).to_string()]);
+        // The Call-ID of one run must not look like that of another.
+        sipp.args(["-cid_str", &format!("%u-{}@%s", uuid::Uuid::now_v7())]);
+        sipp.args(["-s", self.service, "-d", &self.pause.as_millis().to_string()]);
+        sipp.args(["-timeout", "40s", "-timeout_error", "-trace_err", "-error_file"]);
+        sipp.arg(folder.join(format!("sipp-{}-{}.log", self.file, source.port())));
+        for (key, value) in self.keys {
+            sipp.args(["-key", key, value]);
+        }
+        if let Some(target) = self.target {
+            sipp.arg(target.to_string());
+        }
+        let screen = folder.join(format!("sipp-{}-{}.screen", self.file, source.port()));
+        Sipp { name: self.file.to_owned(), process: Process::start("sipp", &mut sipp, &screen), _ports: ports }
+    }
+
+    /// Runs it to its end; panics when a message was not what the scenario expects.
+    pub async fn run(&self, folder: &Folder) {
+        self.start(folder).passes().await;
+    }
+}
+
+impl Sipp {
+    /// Waits for its end; panics when a message was not what the scenario expects.
+    pub async fn passes(mut self) {
+        let status = until(&format!("SIPp's {} ends", self.name), async || self.process.ended()).await;
+        assert!(status.success(), "SIPp's {} failed ({status}):\n{}", self.name, self.process.output());
+    }
+}
