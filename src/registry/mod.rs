@@ -157,7 +157,10 @@ impl Registry {
     /// # Errors
     /// [`NotStored`]: the change stays and is stored when it can be; ask again.
     pub async fn committed(&self, seq: Seq) -> Result<(), NotStored> {
-        self.journal.committed(seq, self.limits.commit_wait).await
+        self.journal.committed(seq, self.limits.commit_wait).await?;
+        // Who gets an answer finds that the news of it is out.
+        self.release();
+        Ok(())
     }
 
     /// The number up to which changes are stored, for those who hold many answers at once. Ask [`Registry::is_stored`]
