@@ -35,7 +35,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Pbx, Queue, Site, Tick, Token, TrailEntry, Transition,
+    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token, TrailEntry, Transition,
     User, UserId,
 };
 use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
@@ -88,8 +88,8 @@ pub struct Registry {
     store: Store,
     clock: Clock,
     limits: Limits,
-    /// Until then no passive binding counts as gone.
-    restart_grace_until: Tick,
+    /// When it was opened.
+    started: Now,
     /// What the site tasks take over.
     calls_at_start: Mutex<Vec<Call>>,
 }
@@ -130,7 +130,7 @@ impl Registry {
             edit: Mutex::new(()),
             journal,
             store,
-            restart_grace_until: now.tick + limits.restart_grace_ms,
+            started: now,
             calls_at_start: Mutex::default(),
             clock,
             limits,
