@@ -303,6 +303,8 @@ mod tests {
         Commit,
     }
 
+    type Flight = (Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq);
+
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             4 => (0_u8..6).prop_map(Step::Mark),
@@ -322,7 +324,7 @@ mod tests {
             // By key, the last number that was written.
             let mut written: BTreeMap<DirtyKey, u64> = BTreeMap::new();
             // What is in flight, as it was read, and its watermark.
-            let mut flight: Option<(Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq)> = None;
+            let mut flight: Option<Flight> = None;
             let mut reached = Seq(0);
             for step in steps.into_iter().chain([Step::Commit, Step::Take(99), Step::Commit]) {
                 match step {
