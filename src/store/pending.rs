@@ -295,6 +295,9 @@ mod tests {
         assert_eq!(pending.put_back(Vec::new(), taken.history), 1, "the oldest of what comes back goes");
     }
 
+    /// Keys taken, the number each was read at, and the watermark then.
+    type Flight = (Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq);
+
     #[derive(Clone, Debug)]
     enum Step {
         Mark(u8),
