@@ -1,4 +1,6 @@
 //! hookswitch: knows which phone rings and whose screen must pop.
+mod accept;
+mod census;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
