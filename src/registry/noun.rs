@@ -1,4 +1,4 @@
-//! What [`Table`](super::Table) needs to know about a kind of record.
+//! What [`Table`] needs to know about a kind of record.
 
 use std::hash::Hash;
 use std::sync::Arc;
