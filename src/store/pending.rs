@@ -306,8 +306,6 @@ mod tests {
         Commit,
     }
 
-    type Flight = (Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq);
-
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             4 => (0_u8..6).prop_map(Step::Mark),
