@@ -10,6 +10,7 @@ pub mod events;
 pub mod folder;
 pub mod kamailio;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod sink;
 pub mod sipp;
