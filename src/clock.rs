@@ -32,7 +32,6 @@ impl Clock {
         match &self.0.source {
             Source::System { started } => {
                 let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                #[allow(clippy::disallowed_methods, reason = "this is the one place")]
                 let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
                 Now { tick: FIRST_TICK + elapsed_ms, unix: UnixMillis(i64::try_from(unix_ms).unwrap_or(i64::MAX)) }
             }

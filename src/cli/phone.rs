@@ -86,7 +86,13 @@ async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut grante
                 (bytes, source) = line.receive() => answer(line, &tag, &bytes, source).await?,
             }
         }
-        granted_s = line.register(registrar, expires_s).await?;
+        granted_s = match line.register(registrar, expires_s).await {
+            Ok(granted_s) => granted_s,
+            Err(error) => {
+                println!("not registered any more ({error:#}); trying again");
+                RETRY_S
+            }
+        };
     }
 }
 
@@ -116,3 +122,6 @@ async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpAddr>
     probe.connect(destination).await.with_context(|| format!("no way to {destination}"))?;
     Ok(probe.local_addr()?.ip())
 }
+
+/// Half of it passes until the next try.
+const RETRY_S: u32 = 10;

@@ -34,3 +34,37 @@ fn method_label(method: &Method) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware;
+    use axum::routing::get;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[test]
+    fn labels_are_the_route_never_what_the_client_made_up() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let router = Router::new().route("/things/{id}", get(|| async {})).layer(middleware::from_fn(measure));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            for (method, path) in [("GET", "/things/7"), ("BREW", "/things/7"), ("GET", "/made/up")] {
+                let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+                runtime.block_on(router.clone().oneshot(request)).unwrap();
+            }
+        });
+        let page = recorder.handle().render();
+        for series in [
+            r#"{route="/things/{id}",method="GET",status="200"}"#,
+            r#"{route="/things/{id}",method="other",status="405"}"#,
+            r#"{route="none",method="GET",status="404"}"#,
+        ] {
+            assert!(page.contains(&format!("hookswitch_http_request_seconds_count{series} 1")), "{series} in {page}");
+        }
+        assert!(!page.contains("made") && !page.contains("BREW"), "{page}");
+    }
+}

@@ -135,6 +135,15 @@ mod tests {
         assert_eq!((broken.problem(), &broken.json["pointer"]), ((400, "bad-body"), &"/name".into()));
     }
 
+    #[test]
+    fn a_panic_is_a_problem_that_tells_nothing_about_it() {
+        let response = super::panicked(Box::new("secret"));
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 10_000);
+        let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&body).contains("secret"));
+    }
+
     #[tokio::test]
     async fn answers_stay_out_of_caches() {
         let office = Office::open().await;

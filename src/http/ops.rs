@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::registry::Registry;
 
-/// `/metrics` (Prometheus text), `/livez` and `/readyz`.
+/// `/metrics` (Prometheus text), `/livez`, and `/readyz`, which is `/health` as well.
 ///
 /// `/livez` is 200 while the process serves at all. `/readyz` is 200 once everything is loaded, which it is when there is
 /// a `registry` to pass here, and stays 200 while the database is away: registrations known already are answered, popups go
@@ -22,7 +22,8 @@ pub fn ops_router(metrics: PrometheusHandle, registry: Arc<Registry>) -> Router 
     Router::new()
         .route("/metrics", get(scrape).with_state(metrics))
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready).with_state(registry))
+        .route("/readyz", get(ready).with_state(registry.clone()))
+        .route("/health", get(ready).with_state(registry))
 }
 
 async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {

@@ -159,6 +159,49 @@ mod tests {
         assert!(ended.next().await.is_none());
     }
 
+    #[test]
+    fn a_popup_is_timed_from_its_event_to_its_session_and_a_replay_is_not() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let clock = Clock::manual(UnixMillis(0));
+        let (streams, read_at) = (Streams::default(), clock.now().tick);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                let subscribe = |last| streams.subscribe(StreamKey::User(user()), last).unwrap();
+                let show =
+                    |subscription| respond(subscription, clock.clone(), Duration::from_mins(1), || true, || json!({}));
+                let mut stream = show(subscribe(None)).into_body().into_data_stream();
+                text(&mut stream).await;
+                let snapshot = text(&mut stream).await;
+                let last = snapshot.lines().next().unwrap().strip_prefix("id: ").unwrap().parse().ok();
+                streams.publish_offer(&offer(), read_at);
+                clock.advance(Duration::from_millis(250));
+                text(&mut stream).await;
+                let mut again = show(subscribe(last)).into_body().into_data_stream();
+                text(&mut again).await;
+                assert!(text(&mut again).await.contains("event: offer"));
+            });
+        });
+        let page = recorder.handle().render();
+        assert!(page.contains("hookswitch_popup_seconds_sum 0.25"), "{page}");
+        assert!(page.contains("hookswitch_popup_seconds_count 1"), "{page}");
+    }
+
+    fn user() -> crate::model::UserId {
+        crate::model::UserId(Uuid::from_u128(2))
+    }
+
+    fn offer() -> crate::model::Offer {
+        serde_json::from_value(json!({
+            "id": Uuid::nil(), "account": Uuid::nil(), "call": Uuid::nil(), "user": user(), "state": "offered",
+            "reason": null, "device": null, "queue": null, "direction": "inbound", "offered_at": 0, "answered_at": null,
+            "closed_at": null, "expires_at": 1, "version": 1,
+            "caller": {"number": null, "name": null, "withheld": true, "external": true, "device": null},
+            "callee": {"number": null, "name": null, "withheld": false, "external": false, "device": null},
+        }))
+        .unwrap()
+    }
+
     #[tokio::test]
     async fn a_client_that_leaves_frees_its_place() {
         let streams = Streams::default();

@@ -1,5 +1,6 @@
 //! Users: who may get popups.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -53,6 +54,17 @@ pub struct UserEdit {
     queues: Vec<QueueId>,
 }
 
+/// A user, and the queues they are in on the PBX beside those an admin set.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct UserAnswer {
+    /// The user.
+    #[serde(flatten)]
+    user: User,
+    /// The queues one of their devices is a member of. When the account's `user_queues` is `follow_pbx`, these notify
+    /// before answer, and `queues` are only kept.
+    pbx_queues: Vec<QueueId>,
+}
+
 /// A user who was just created.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct UserCreated {
@@ -89,12 +101,12 @@ pub struct UserFilter {
 ///
 /// An account's users, by name.
 #[utoipa::path(get, path = "/v1/users", tag = "users", params(UserFilter),
-    responses((status = 200, description = "A page of users", body = Page<User>), Listing))]
+    responses((status = 200, description = "A page of users", body = Page<UserAnswer>), Listing))]
 async fn list_users(
     State(state): State<AppState>,
     admin: Admin,
     Params(filter): Params<UserFilter>,
-) -> Result<Json<Page<User>>> {
+) -> Result<Json<Page<UserAnswer>>> {
     let account = admin.account(&state, filter.account)?;
     let after = Cursor::read(filter.after.as_ref(), LIST)?;
     let text = filter.q.as_deref().unwrap_or_default().trim().to_lowercase();
@@ -105,7 +117,7 @@ async fn list_users(
                 || user.email.as_ref().is_some_and(|email| email.to_lowercase().contains(&text)))
     };
     let page = state.registry.users.page(account, after, filter.limit.0, wanted);
-    page_of(&state, LIST, page, User::clone).await
+    page_of(&state, LIST, page, |user| UserAnswer::of(&state, user)).await
 }
 
 /// Create a user
@@ -146,10 +158,10 @@ async fn create_user(
 
 /// Read a user
 #[utoipa::path(get, path = "/v1/users/{id}", tag = "users", params(("id" = UserId, Path)),
-    responses((status = 200, description = "The user", body = User, headers(("ETag" = String))), Reading))]
-async fn read_user(State(state): State<AppState>, admin: Admin, Ids(id): Ids<UserId>) -> Result<Tagged<User>> {
+    responses((status = 200, description = "The user", body = UserAnswer, headers(("ETag" = String))), Reading))]
+async fn read_user(State(state): State<AppState>, admin: Admin, Ids(id): Ids<UserId>) -> Result<Tagged<UserAnswer>> {
     let stored = seen(&state, admin, id)?;
-    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+    Tagged::ok(&state, UserAnswer::of(&state, &stored.value), stored.seq).await
 }
 
 /// Edit a user
@@ -158,14 +170,14 @@ async fn read_user(State(state): State<AppState>, admin: Admin, Ids(id): Ids<Use
 #[utoipa::path(patch, path = "/v1/users/{id}", tag = "users",
     params(("id" = UserId, Path), ("If-Match" = Option<String>, Header)),
     request_body(content = UserEdit, content_type = "application/merge-patch+json"),
-    responses((status = 200, description = "The user as they are now", body = User, headers(("ETag" = String))), Editing))]
+    responses((status = 200, description = "The user as they are now", body = UserAnswer, headers(("ETag" = String))), Editing))]
 async fn edit_user(
     State(state): State<AppState>,
     admin: Admin,
     Ids(id): Ids<UserId>,
     versions: IfMatch,
     patch: MergePatch,
-) -> Result<Tagged<User>> {
+) -> Result<Tagged<UserAnswer>> {
     let current = seen(&state, admin, id)?;
     let stored = edited(
         |edit| state.registry.update_user(id, versions.expected(current.seq), edit),
@@ -184,7 +196,7 @@ async fn edit_user(
             Ok(())
         },
     )?;
-    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+    Tagged::ok(&state, UserAnswer::of(&state, &stored.value), stored.seq).await
 }
 
 /// Delete a user
@@ -210,6 +222,15 @@ async fn delete_user(
 pub fn seen(state: &AppState, admin: Admin, id: UserId) -> Result<Arc<Stored<User>>> {
     let stored = state.registry.users.get(id).filter(|user| admin.0.reaches(state, user.value.account));
     stored.ok_or_else(|| Problem::not_found("user"))
+}
+
+impl UserAnswer {
+    fn of(state: &AppState, user: &User) -> Self {
+        let links = state.registry.links_of_user(user.id);
+        let queues = links.iter().flat_map(|link| state.registry.queues.referring_to(link.value.device.0));
+        let pbx_queues: BTreeSet<QueueId> = queues.map(|queue| queue.value.id).collect();
+        Self { user: user.clone(), pbx_queues: pbx_queues.into_iter().collect() }
+    }
 }
 
 impl UserEdit {
@@ -288,6 +309,21 @@ mod tests {
         assert_eq!(office.get(&path).await.json["queues"], json!([]), "a deleted queue is nobody's");
         let unknown = office.patch(&path, &json!({"queues": [queue]})).await;
         assert_eq!((unknown.problem(), &unknown.json["pointer"]), ((422, "invalid-value"), &json!("/queues/0")));
+    }
+
+    #[tokio::test]
+    async fn queues_as_set_and_as_the_pbx_has_them_are_side_by_side() {
+        let office = Office::open().await;
+        let (user, _) = office.user("ann").await;
+        let device = office.phone("204").await;
+        let queue = async |name: &str| office.post("/v1/queues", &json!({"pbx": office.pbx, "name": name})).await.json;
+        let (set, of_pbx) = (queue("set").await["id"].clone(), queue("pbx").await["id"].clone());
+        assert_eq!(office.put(&format!("/v1/users/{user}/devices/{device}")).await.status, 201);
+        let member = format!("/v1/queues/{}/members/{device}", of_pbx.as_str().unwrap());
+        assert_eq!(office.call("PUT", &member, &office.admin, &[], Some(&json!({}))).await.status, 200);
+        let edited = office.patch(&format!("/v1/users/{user}"), &json!({ "queues": [set] })).await.json;
+        assert_eq!((&edited["queues"], &edited["pbx_queues"]), (&json!([set]), &json!([of_pbx])));
+        assert_eq!(office.get("/v1/users?q=ann").await.items("pbx_queues"), [json!([of_pbx])]);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Which devices go by a key, when the key is too long to keep.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -17,33 +17,62 @@ pub(super) struct Index {
     shards: [Mutex<Shard>; SHARDS],
 }
 
-/// Nearly every key has one device.
-type Shard = HashMap<u64, SmallVec<[DeviceId; 1]>>;
+type Shard = HashMap<u64, Devices>;
+
+/// Nearly every key has one device. Phones choose their contacts, so a key may have all of them, and adding or removing
+/// one must stay cheap.
+#[derive(Debug)]
+enum Devices {
+    One(DeviceId),
+    Many(BTreeSet<DeviceId>),
+}
 
 impl Index {
     pub(super) fn insert(&self, key: &impl Hash, device: DeviceId) {
         let hash = self.hasher.hash_one(key);
-        let mut shard = self.shard(hash);
-        let devices = shard.entry(hash).or_default();
-        if !devices.contains(&device) {
-            devices.push(device);
+        match self.shard(hash).entry(hash) {
+            Entry::Vacant(free) => {
+                free.insert(Devices::One(device));
+            }
+            Entry::Occupied(mut devices) => match devices.get_mut() {
+                Devices::One(only) if *only == device => {}
+                Devices::One(only) => {
+                    let both = BTreeSet::from([*only, device]);
+                    devices.insert(Devices::Many(both));
+                }
+                Devices::Many(many) => {
+                    many.insert(device);
+                }
+            },
         }
     }
 
     pub(super) fn remove(&self, key: &impl Hash, device: DeviceId) {
         let hash = self.hasher.hash_one(key);
-        if let Entry::Occupied(mut devices) = self.shard(hash).entry(hash) {
-            devices.get_mut().retain(|other| *other != device);
-            if devices.get().is_empty() {
+        let mut shard = self.shard(hash);
+        let Entry::Occupied(mut devices) = shard.entry(hash) else { return };
+        match devices.get_mut() {
+            Devices::One(only) if *only == device => {
                 devices.remove();
+            }
+            Devices::One(_) => {}
+            Devices::Many(many) => {
+                many.remove(&device);
+                if let (Some(only), 1) = (many.first().copied(), many.len()) {
+                    devices.insert(Devices::One(only));
+                }
             }
         }
     }
 
-    /// Devices that may go by this key, in no order.
+    /// Devices that may go by this key, ordered; a few of them when there are very many, which is as ambiguous.
     pub(super) fn candidates(&self, key: &impl Hash) -> SmallVec<[DeviceId; 2]> {
         let hash = self.hasher.hash_one(key);
-        self.shard(hash).get(&hash).into_iter().flatten().copied().collect()
+        match self.shard(hash).get(&hash) {
+            None => SmallVec::new(),
+            Some(Devices::One(only)) => SmallVec::from_slice(&[*only]),
+            Some(Devices::Many(many)) => many.iter().copied().take(CANDIDATES_MAX).collect(),
+        }
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
@@ -61,6 +90,8 @@ impl Default for Index {
 
 const SHARDS: usize = 64;
 
+const CANDIDATES_MAX: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -74,6 +105,7 @@ mod tests {
         index.insert(&"x", b);
         index.insert(&"x", b);
         assert_eq!(index.candidates(&"x").as_slice(), [a, b]);
+        index.remove(&"x", a);
         index.remove(&"x", a);
         assert_eq!(index.candidates(&"x").as_slice(), [b]);
         index.remove(&"x", b);

@@ -16,6 +16,7 @@ mod limits;
 mod links;
 mod live;
 mod noun;
+mod nouns;
 mod outbox;
 mod record;
 mod register;

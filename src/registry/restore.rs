@@ -83,7 +83,7 @@ impl Registry {
             let mut value = pbx.value.clone();
             value
                 .queue_rules
-                .retain(|rule| super::noun::rule_queue(rule).is_none_or(|queue| self.queues.get(queue).is_some()));
+                .retain(|rule| super::nouns::rule_queue(rule).is_none_or(|queue| self.queues.get(queue).is_some()));
             self.repaired(&pbx.value, value);
         }
         for token in self.tokens.all() {

@@ -29,7 +29,6 @@ impl View for Registry {
                     && record.present(self.clock.now()).any(|b| contact_key(&b.contact).as_ref() == Some(contact))
             })
         });
-        devices.sort_unstable();
         devices
     }
 
@@ -44,7 +43,6 @@ impl View for Registry {
             let record = self.devices.records.get(id);
             record.is_some_and(|record| record.device.pbx == pbx && record.extension() == extension)
         });
-        devices.sort_unstable();
         devices
     }
 

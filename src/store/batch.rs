@@ -1,13 +1,13 @@
 //! One commit's worth of rows, as the statements' parameters.
 
+use super::cell::{json, word};
 use super::commit::Item;
 use super::pending::History;
-use super::rows::{json, word};
 use super::statements::{
     CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, Statement, TRAIL, TRANSITIONS, delete, upsert,
 };
 use super::{DirtyKey, Kind, Row, Seq};
-use crate::model::Call;
+use crate::model::{Account, Call, Device, Link, Pbx, Queue, Site, Token, User};
 
 /// A statement and its parameter.
 #[derive(Debug)]
@@ -89,101 +89,72 @@ fn record_rows<'a>(kind: Kind, rows: impl Iterator<Item = &'a Row>) -> Parameter
 /// One row as a JSON array, in the order of the statement's columns.
 fn record_row(row: &Row) -> String {
     match row {
-        Row::Account(row) => {
-            let value = &row.value;
-            json(&(
-                value.id,
-                value.parent,
-                &value.name,
-                json(&value.domains),
-                json(&value.number_plan),
-                json(&value.settings),
-                value.created_at,
-                row.seq,
-            ))
-        }
-        Row::Site(row) => {
-            let value = &row.value;
-            json(&(value.id, value.account, &value.name, value.created_at, row.seq))
-        }
-        Row::Pbx(row) => {
-            let value = &row.value;
-            json(&(
-                value.id,
-                value.account,
-                value.site,
-                &value.name,
-                &value.domain,
-                json(&value.aliases),
-                value.any_domain,
-                json(&value.networks),
-                value.passive_expires_max_s,
-                value.passive_grace_s,
-                json(&value.queue_rules),
-                value.control,
-                value.created_at,
-                row.seq,
-            ))
-        }
-        Row::User(row) => {
-            let value = &row.value;
-            json(&(
-                value.id,
-                value.account,
-                &value.email,
-                &value.name,
-                value.enabled,
-                value.dnd,
-                value.pop_on,
-                json(&value.queues),
-                value.created_at,
-                row.seq,
-            ))
-        }
-        Row::Queue(row) => {
-            let value = &row.value;
-            let members = json(&value.members);
-            json(&(value.id, value.account, value.pbx, &value.name, &value.number, members, value.created_at, row.seq))
-        }
-        Row::Token(row) => {
-            let value = &row.value;
-            json(&(
-                value.id,
-                value.account,
-                value.scope,
-                value.user,
-                value.pbx,
-                &value.label,
-                &value.hash,
-                value.created_at,
-                value.expires_at,
-                row.seq,
-            ))
-        }
-        Row::Device(row) => {
-            let value = &row.value;
-            json(&(
-                value.id,
-                value.account,
-                value.pbx,
-                &value.user,
-                &value.extension,
-                &value.label,
-                &value.caller_id,
-                value.enabled,
-                value.assignable,
-                &value.last_caller,
-                value.last_seen_at,
-                value.created_at,
-                row.seq,
-            ))
-        }
-        Row::Link(row) => {
-            let value = &row.value;
-            json(&(value.id, value.account, value.device, value.user, value.began_at, value.ended_at, row.seq))
-        }
+        Row::Account(row) => account_row(&row.value, row.seq),
+        Row::Site(row) => site_row(&row.value, row.seq),
+        Row::Pbx(row) => pbx_row(&row.value, row.seq),
+        Row::User(row) => user_row(&row.value, row.seq),
+        Row::Queue(row) => queue_row(&row.value, row.seq),
+        Row::Token(row) => token_row(&row.value, row.seq),
+        Row::Device(row) => device_row(&row.value, row.seq),
+        Row::Link(row) => link_row(&row.value, row.seq),
         Row::Bindings { device, contacts, seq } => json(&(device, contacts, seq)),
     }
+}
+
+fn account_row(a: &Account, seq: Seq) -> String {
+    let (domains, number_plan, settings) = (json(&a.domains), json(&a.number_plan), json(&a.settings));
+    json(&(a.id, a.parent, &a.name, domains, number_plan, settings, a.created_at, seq))
+}
+
+fn site_row(s: &Site, seq: Seq) -> String {
+    json(&(s.id, s.account, &s.name, s.created_at, seq))
+}
+
+fn pbx_row(p: &Pbx, seq: Seq) -> String {
+    let (aliases, networks, rules) = (json(&p.aliases), json(&p.networks), json(&p.queue_rules));
+    let (expires, grace) = (p.passive_expires_max_s, p.passive_grace_s);
+    let (name, domain, any) = (&p.name, &p.domain, p.any_domain);
+    let (control, created_at) = (p.control, p.created_at);
+    json(&(
+        p.id, p.account, p.site, name, domain, aliases, any, networks, expires, grace, rules, control, created_at, seq,
+    ))
+}
+
+fn user_row(u: &User, seq: Seq) -> String {
+    let queues = json(&u.queues);
+    json(&(u.id, u.account, &u.email, &u.name, u.enabled, u.dnd, u.pop_on, queues, u.created_at, seq))
+}
+
+fn queue_row(q: &Queue, seq: Seq) -> String {
+    json(&(q.id, q.account, q.pbx, &q.name, &q.number, json(&q.members), q.created_at, seq))
+}
+
+fn token_row(t: &Token, seq: Seq) -> String {
+    json(&(t.id, t.account, t.scope, t.user, t.pbx, &t.label, &t.hash, t.created_at, t.expires_at, seq))
+}
+
+fn device_row(d: &Device, seq: Seq) -> String {
+    let (extension, label, caller_id) = (&d.extension, &d.label, &d.caller_id);
+    let (seen, created) = (d.last_seen_at, d.created_at);
+    json(&(
+        d.id,
+        d.account,
+        d.pbx,
+        &d.user,
+        extension,
+        label,
+        caller_id,
+        d.enabled,
+        d.assignable,
+        &d.last_caller,
+        seen,
+        created,
+        seq,
+    ))
+}
+
+fn link_row(l: &Link, seq: Seq) -> String {
+    json(&(l.id, l.account, l.device, l.user, l.began_at, l.ended_at, seq))
 }
 
 fn history_steps(items: &[Item], steps: &mut Vec<Step>) {

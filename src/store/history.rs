@@ -4,8 +4,10 @@ use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
+use super::cell::{Readable, word};
 use super::engine::Engine;
-use super::rows::{CallRow, LinkRow, Readable, TrailRow, TransitionRow, word};
+use super::past::{CallRow, TrailRow, TransitionRow};
+use super::records::LinkRow;
 use super::{Store, StoreError};
 use crate::model::{
     AccountId, Call, CallId, DeviceId, Direction, Link, Outcome, TrailEntry, Transition, UnixMillis, UserId,

@@ -138,6 +138,11 @@ impl Journal {
         self.up.load(Ordering::Relaxed)
     }
 
+    /// Notes that nothing is written any more.
+    pub(super) fn down(&self) {
+        self.up.store(false, Ordering::Relaxed);
+    }
+
     /// Waits until nothing is left to write, at most `wait`.
     ///
     /// # Errors

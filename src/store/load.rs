@@ -5,11 +5,10 @@ use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
+use super::cell::{At, Readable, seq};
 use super::engine::Engine;
-use super::rows::{
-    AccountRow, At, BindingsRow, CallRow, DeviceRow, LinkRow, PbxRow, QueueRow, Readable, SiteRow, TokenRow, UserRow,
-    seq,
-};
+use super::past::CallRow;
+use super::records::{AccountRow, BindingsRow, DeviceRow, LinkRow, PbxRow, QueueRow, SiteRow, TokenRow, UserRow};
 use super::{Seq, Store, StoreError, Stored, contacts};
 use crate::model::{Account, Binding, Call, Device, DeviceId, Link, Now, Pbx, Queue, Site, Token, User};
 

@@ -4,6 +4,7 @@
 //! writes them. Nothing here knows the registry.
 
 mod batch;
+mod cell;
 mod commit;
 pub mod contacts;
 mod engine;
@@ -11,10 +12,12 @@ mod error;
 mod history;
 mod journal;
 mod load;
+mod past;
 mod pending;
 mod prune;
+mod records;
 mod refused;
-mod rows;
+mod row;
 mod seq;
 mod statements;
 mod writer;
@@ -30,7 +33,7 @@ pub use history::{CallFilter, HistoryPage, LinksOf};
 pub use journal::{Journal, NotStored, Records};
 pub use load::Loaded;
 pub use prune::Retention;
-pub use rows::Row;
+pub use row::Row;
 pub use seq::{DirtyKey, Kind, Seq, Stored};
 
 use engine::{Engine, Writer};
@@ -76,7 +79,16 @@ impl Store {
     pub fn start(&self, journal: Arc<Journal>, records: Weak<dyn Records>) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let database = Database { engine: self.engine.clone(), timeouts: self.timeouts, writer };
-        tokio::spawn(async move { journal.run(records, database).await });
+        let writing = journal.clone();
+        let task = tokio::spawn(async move { writing.run(records, database).await });
+        tokio::spawn(async move {
+            if let Err(error) = task.await {
+                // What it had taken is lost to it, so it must not go on: the number it reached stays where it is, and
+                // nothing is acknowledged any more.
+                tracing::error!(%error, "the journal has died; nothing will be stored until the daemon is restarted");
+                journal.down();
+            }
+        });
     }
 
     async fn try_open(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {

@@ -295,6 +295,9 @@ mod tests {
         assert_eq!(pending.put_back(Vec::new(), taken.history), 1, "the oldest of what comes back goes");
     }
 
+    /// Keys taken, the number each was read at, and the watermark then.
+    type Flight = (Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq);
+
     #[derive(Clone, Debug)]
     enum Step {
         Mark(u8),
@@ -322,7 +325,7 @@ mod tests {
             // By key, the last number that was written.
             let mut written: BTreeMap<DirtyKey, u64> = BTreeMap::new();
             // What is in flight, as it was read, and its watermark.
-            let mut flight: Option<(Vec<(DirtyKey, Span)>, BTreeMap<DirtyKey, u64>, Seq)> = None;
+            let mut flight: Option<Flight> = None;
             let mut reached = Seq(0);
             for step in steps.into_iter().chain([Step::Commit, Step::Take(99), Step::Commit]) {
                 match step {

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use super::effect::{Context, Effect};
 use super::identity::Identity;
-use super::offers;
 use super::party::Reading;
 use super::route::Trigger;
+use super::{offers, outcome};
 use crate::model::{
     AccountId, Call, CallId, CallState, CallUser, DeviceId, Direction, Leg, LegEnd, LegKey, LegRole, LegStart,
-    LegState, Now, Outcome, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UserAction, UserId,
+    LegState, Now, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UserAction, UserId,
 };
 
 /// A call and what is known about it only while it lives.
@@ -216,7 +216,7 @@ impl LiveCall {
     pub fn settle(&mut self, context: &mut Context<'_>) {
         let legs = &self.call.legs;
         let ended = !legs.is_empty() && legs.iter().all(|leg| leg.state == LegState::Ended);
-        let rings = legs.iter().any(|leg| self.is_called_side(leg) && leg.state == LegState::Ringing);
+        let rings = legs.iter().any(|leg| outcome::is_called_side(&self.call, leg) && leg.state == LegState::Ringing);
         let state = match (ended, self.call.answered_at.is_some(), rings) {
             (true, ..) => CallState::Ended,
             (_, true, _) => CallState::Answered,
@@ -290,7 +290,7 @@ impl LiveCall {
         if reading.queue.is_some() {
             self.call.queue = reading.queue;
         }
-        self.call.direction = direction(&self.call.caller, &self.call.callee);
+        self.call.direction = outcome::direction(&self.call.caller, &self.call.callee);
     }
 
     fn rescind_reason(&self, role: LegRole, end: LegEnd, referred: bool) -> RescindReason {
@@ -366,55 +366,17 @@ impl LiveCall {
             // A feature code, voicemail or a conference: the PBX itself is whom the colleague wanted.
             self.call.answered_at = self.call.legs.iter().find_map(|leg| leg.answered_at);
         }
-        let rang = self.call.legs.iter().filter(|leg| self.is_called_side(leg)).filter_map(|leg| leg.rang_at).min();
+        let rang = self
+            .call
+            .legs
+            .iter()
+            .filter(|leg| outcome::is_called_side(&self.call, leg))
+            .filter_map(|leg| leg.rang_at)
+            .min();
         let until = self.call.answered_at.unwrap_or(now);
         self.call.ring_ms = rang.map_or(0, |rang| u64::try_from(until - rang).unwrap_or(0));
         self.call.talk_ms = self.call.answered_at.map_or(0, |at| u64::try_from(now - at).unwrap_or(0));
-        self.call.outcome = Some(self.outcome());
-    }
-
-    fn outcome(&self) -> Outcome {
-        if self.call.answered_at.is_some() {
-            return Outcome::Answered;
-        }
-        let ours = self.call.caller.device.is_some();
-        let caller_cancelled = self.call.legs.iter().any(|leg| {
-            matches!(leg.role, LegRole::TrunkIn | LegRole::FromDevice)
-                && matches!(leg.end, Some(LegEnd::Cancelled | LegEnd::CancelledElsewhere))
-        });
-        if caller_cancelled {
-            return if ours { Outcome::Cancelled } else { Outcome::Missed };
-        }
-        // What the called side said counts; the caller's own leg only where nothing else was seen.
-        let called: Vec<Option<LegEnd>> =
-            self.call.legs.iter().filter(|leg| self.is_called_side(leg)).map(|leg| leg.end).collect();
-        let rang = self.call.legs.iter().any(|leg| self.is_called_side(leg) && leg.rang_at.is_some());
-        let ends = if called.is_empty() { self.call.legs.iter().map(|leg| leg.end).collect() } else { called };
-        let all = |wanted: fn(u16) -> bool| {
-            ends.iter().all(|end| matches!(end, Some(LegEnd::Rejected(status)) if wanted(*status)))
-        };
-        if all(|status| matches!(status, 486 | 600)) {
-            Outcome::Busy
-        } else if all(|status| matches!(status, 603 | 486 | 600) || (status == 480)) && rang {
-            Outcome::Declined
-        } else if all(|status| !matches!(status, 408 | 480 | 487)) {
-            Outcome::Failed
-        } else {
-            Outcome::Missed
-        }
-    }
-
-    /// The side that is being called: devices, and for an outbound call the outside.
-    fn is_called_side(&self, leg: &Leg) -> bool {
-        match leg.role {
-            LegRole::ToDevice | LegRole::Ambiguous => true,
-            LegRole::TrunkOut => self.call.direction == Direction::Outbound,
-            LegRole::FromDevice => {
-                self.call.direction == Direction::Outbound
-                    && !self.call.legs.iter().any(|leg| leg.role == LegRole::TrunkOut)
-            }
-            LegRole::TrunkIn => false,
-        }
+        self.call.outcome = Some(outcome::outcome(&self.call));
     }
 
     fn heard(&mut self, now: Now) {
@@ -433,14 +395,6 @@ impl LiveCall {
 
 fn is_live_caller(leg: &Leg) -> bool {
     matches!(leg.role, LegRole::TrunkIn | LegRole::FromDevice) && leg.state != LegState::Ended
-}
-
-fn direction(caller: &Party, callee: &Party) -> Direction {
-    match (caller.device.is_some(), caller.external, callee.external) {
-        (true, _, true) | (false, false, true) => Direction::Outbound,
-        (false, true, _) => Direction::Inbound,
-        (true, _, false) | (false, false, false) => Direction::Internal,
-    }
 }
 
 /// No call is believed for longer without hearing anything of it; the tracker gives up its legs before.

@@ -10,6 +10,7 @@ mod identity;
 mod join;
 mod number;
 mod offers;
+mod outcome;
 mod party;
 mod preview;
 mod queue;

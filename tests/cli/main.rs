@@ -1,17 +1,15 @@
 //! The small commands a newcomer tries first.
 
-#[path = "../daemon/mod.rs"]
-mod daemon;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, command};
-
-const LISTENERS: &str =
-    "[listeners.registrar]\nbind = \"udp:127.0.0.1:0\"\n[listeners.mirror]\nbind = \"udp:127.0.0.1:0\"";
+use support::daemon::{Daemon, hookswitch};
+use support::folder::Folder;
 
 /// A command that runs, and the lines it prints.
 struct Running {
@@ -55,36 +53,36 @@ impl Drop for Running {
     }
 }
 
-/// A command beside `daemon`, which listens on ports that its configuration does not tell.
+/// A command that reads the daemon's own configuration, as one on the same host does.
 fn beside(daemon: &Daemon, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
-    command.args(arguments).env("HOOKSWITCH_URL", &daemon.http).env("HOOKSWITCH_TOKEN", daemon.token());
+    let mut command = hookswitch(&daemon.config);
+    command.args(arguments);
     command
 }
 
 #[tokio::test]
 async fn the_three_printed_lines_end_in_a_popup() {
-    let daemon = Daemon::start(LISTENERS);
-    let registrar = daemon.address("registrar", "udp", false).to_string();
-    let mirror = daemon.address("mirror", "udp", false).to_string();
-    let watch = Running::start(beside(&daemon, &["watch"]));
+    let folder = Folder::new("cli");
+    let daemon = Daemon::start(&folder).await;
+    let token = daemon.token();
+    let watch = Running::start(beside(&daemon, &["watch", "--token", &token]));
     watch.expect("watching for admin");
-    let phone = Running::start(beside(&daemon, &["phone", "101", "--registrar", &registrar]));
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--token", &token]));
     phone.expect("101 is registered");
     phone.expect("it is linked to admin");
-    let ring = ["ring", "101", "--from", "+14155550100", "--answer-after", "1", "--talk", "1", "--mirror", &mirror];
+    let ring = ["ring", "101", "--from", "+14155550100", "--answer-after", "1", "--talk", "1"];
     let ring = Running::start(beside(&daemon, &ring));
     watch.expect("POPUP    call from +14155550100");
     watch.expect("answered call from +14155550100");
     watch.expect("ended    call from +14155550100");
     ring.expect("hung up");
-    let missed = ["ring", "101", "--from", "+14155550101", "--answer-after", "1", "--missed", "--mirror", &mirror];
-    let missed = Running::start(beside(&daemon, &missed));
+    let missed =
+        Running::start(beside(&daemon, &["ring", "101", "--from", "+14155550101", "--answer-after", "1", "--missed"]));
     watch.expect("POPUP    call from +14155550101");
     watch.expect("closed   call from +14155550101: caller_hangup");
     missed.expect("the caller gave up");
     phone.interrupt();
-    assert_eq!(daemon.device("101").await.unwrap()["state"], "disconnected");
+    daemon.api().device("101", "disconnected").await;
     watch.interrupt();
 }
 
@@ -117,22 +115,22 @@ fn the_demo_shows_popups_and_ends_by_itself() {
     }
 }
 
-#[test]
-fn a_token_is_made_offline_only_while_the_daemon_is_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let make = || command(folder.path(), LISTENERS).args(["token", "create", "--scope", "admin"]).output().unwrap();
-    let mut daemon = Daemon::start_in(folder.path(), LISTENERS);
-    let refused = make();
+#[tokio::test]
+async fn a_token_is_made_offline_only_while_the_daemon_is_stopped() {
+    let folder = Folder::new("cli");
+    let mut daemon = Daemon::start(&folder).await;
+    let create = ["token", "create", "--scope", "admin"];
+    let refused = beside(&daemon, &create).output().unwrap();
     assert!(!refused.status.success());
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("give --token to ask the running daemon instead"), "{said}");
-    let through = beside(&daemon, &["token", "create", "--scope", "admin"]).output().unwrap();
+    let through = beside(&daemon, &create).env("HOOKSWITCH_TOKEN", daemon.token()).output().unwrap();
     assert!(String::from_utf8(through.stdout).unwrap().starts_with("hs_"));
-    daemon.kill();
-    let made = make();
+    daemon.stop();
+    let made = beside(&daemon, &create).output().unwrap();
     let secret = String::from_utf8(made.stdout).unwrap();
     assert!(made.status.success() && secret.starts_with("hs_"), "{secret}");
-    let daemon = Daemon::start_in(folder.path(), LISTENERS);
+    daemon.start_again().await;
     let list = beside(&daemon, &["user", "list", "--token", secret.trim()]).output().unwrap();
     assert!(String::from_utf8(list.stdout).unwrap().contains("admin"), "the new token opens the API");
 }

@@ -1,7 +1,7 @@
 //! Promise 1: a 200 OK to REGISTER, and a 2xx to an API write, mean that the change is on disk, whenever the power goes.
 
-#[path = "../daemon/mod.rs"]
-mod daemon;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use daemon::{Daemon, Phone, status};
+use support::api::items;
+use support::daemon::Daemon;
+use support::folder::Folder;
+use support::phone::{Phone, status};
 
 /// What was acknowledged. A thing with a change in flight when the power went may be as before or as after it.
 #[derive(Default)]
@@ -25,22 +28,22 @@ struct Ledger {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_rounds_of_kill_9_lose_nothing_that_was_acknowledged() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = Folder::new("kill");
+    let mut daemon = Daemon::start_with(&folder, CONFIGURATION).await;
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     for round in 0..ROUNDS {
-        let mut daemon = Daemon::start_in(folder.path(), CONFIGURATION);
-        check(&daemon, &ledger).await;
         let over = Arc::new(AtomicBool::new(false));
         let mut load = JoinSet::new();
         for worker in 0..4 {
-            load.spawn(register(
-                daemon.address("registrar", "udp", false),
+            load.spawn(register(daemon.registrar, round, worker, ledger.clone(), over.clone()));
+            load.spawn(edit(
+                format!("http://{}", daemon.http),
+                daemon.token(),
                 round,
                 worker,
                 ledger.clone(),
                 over.clone(),
             ));
-            load.spawn(edit(daemon.http.clone(), daemon.token(), round, worker, ledger.clone(), over.clone()));
         }
         // Another moment of the commit's cycle in every round.
         tokio::time::sleep(Duration::from_millis(150 + 13 * round)).await;
@@ -49,9 +52,9 @@ async fn twenty_rounds_of_kill_9_lose_nothing_that_was_acknowledged() {
         while let Some(ended) = load.join_next().await {
             ended.unwrap();
         }
+        daemon.start_again().await;
+        check(&daemon, &ledger).await;
     }
-    let daemon = Daemon::start_in(folder.path(), CONFIGURATION);
-    check(&daemon, &ledger).await;
     let ledger = ledger.lock().unwrap();
     assert!(
         ledger.acknowledged > 500,
@@ -158,17 +161,16 @@ async fn check(daemon: &Daemon, ledger: &Mutex<Ledger>) {
 }
 
 async fn all(daemon: &Daemon, path: &str) -> Vec<Value> {
-    let (mut items, mut next) = (Vec::new(), String::new());
+    let (mut all, mut next) = (Vec::new(), String::new());
     loop {
-        let (status, mut page) = daemon.call("GET", &format!("{path}?limit=500{next}"), None).await;
-        assert_eq!(status, 200, "{page}");
-        items.append(page["items"].as_array_mut().unwrap());
+        let page = daemon.api().get(&format!("{path}?limit=500{next}")).await;
+        all.extend_from_slice(items(&page));
         match page["next"].as_str() {
             Some(cursor) => next = format!("&after={cursor}"),
-            None => return items,
+            None => return all,
         }
     }
 }
 
 const ROUNDS: u64 = 20;
-const CONFIGURATION: &str = "limits.devices_per_second_max = 100000\n[listeners.registrar]\nbind = \"udp:127.0.0.1:0\"";
+const CONFIGURATION: &str = "[limits]\ndevices_per_second_max = 100000";

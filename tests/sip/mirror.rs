@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::daemon::{ALL_MODES, Daemon, Phone};
+use crate::support::daemon::Daemon;
+use crate::support::folder::Folder;
+use crate::support::phone::Phone;
+use crate::support::wait::until;
 
 /// A REGISTER of 101 at 10.0.0.5 as siptrace copies it, and the registrar's answer to it.
 fn registration(status: &str) -> (String, String) {
@@ -23,8 +26,10 @@ fn registration(status: &str) -> (String, String) {
 
 #[tokio::test]
 async fn nothing_is_ever_answered_over_udp_or_tcp() {
-    let daemon = Daemon::start(ALL_MODES);
-    let mirror = daemon.address("mirror", "udp", false);
+    let folder = Folder::new("sip");
+    let tcp = "[listeners.copies]\nmode = \"mirror\"\nbind = \"tcp:127.0.0.1:0\"";
+    let daemon = Daemon::start_with(&folder, tcp).await;
+    let mirror = daemon.mirror;
     let copier = Phone::near(mirror).await;
     let mut everything = String::new();
     for method in ["REGISTER", "INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "NOTIFY", "JUGGLE"] {
@@ -38,11 +43,13 @@ async fn nothing_is_ever_answered_over_udp_or_tcp() {
     }
     assert_eq!(copier.hear_for(Duration::from_millis(500)).await, None);
     assert!(
-        daemon.metric("hookswitch_sip_messages_total{listener=\"mirror\",method=\"none\",outcome=\"malformed\"}").await
+        daemon
+            .metric("hookswitch_sip_messages_total", "listener=\"mirror\",method=\"none\",outcome=\"malformed\"")
+            .await
             >= 1.0
     );
 
-    let mut stream = tokio::net::TcpStream::connect(daemon.address("mirror", "tcp", false)).await.unwrap();
+    let mut stream = tokio::net::TcpStream::connect(daemon.listening("copies", "tcp")).await.unwrap();
     stream.write_all(format!("\r\n\r\n{everything}INVITE sip:a SIP/2.0\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(3), stream.read_to_end(&mut answer)).await;
@@ -52,51 +59,44 @@ async fn nothing_is_ever_answered_over_udp_or_tcp() {
 
 #[tokio::test]
 async fn a_binding_comes_from_the_2xx_only_with_what_its_request_said() {
-    let daemon = Daemon::start(ALL_MODES);
-    let mirror = daemon.address("mirror", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let mirror = daemon.mirror;
     let copier = Phone::near(mirror).await;
     let (request, refused) = registration("401 Unauthorized");
     copier.tell(mirror, &request).await;
     copier.tell(mirror, &refused).await;
-    settled(&daemon, "401", "ignored").await;
-    assert!(daemon.device("101").await.is_none(), "a request and a refusal bind nothing");
+    settled(&daemon, "ignored").await;
+    assert!(daemon.api().find_device("101").await.is_none(), "a request and a refusal bind nothing");
     copier.tell(mirror, &registration("200 OK").1).await;
-    settled(&daemon, "200", "applied").await;
-    let device = daemon.device("101").await.expect("the 2xx binds");
+    settled(&daemon, "applied").await;
+    let device = daemon.api().find_device("101").await.expect("the 2xx binds");
     assert_eq!(device["state"], "connected");
     assert_eq!(device["address"], "203.0.113.9:4711");
     assert_eq!(device["user_agent"], "Desk 3000");
-    let (_, bindings) =
-        daemon.call("GET", &format!("/v1/devices/{}/bindings", device["id"].as_str().unwrap()), None).await;
+    let bindings = daemon.api().get(&format!("/v1/devices/{}/bindings", device["id"].as_str().unwrap())).await;
     assert!(!bindings.to_string().contains("dontkeep"), "{bindings}");
 }
 
 #[tokio::test]
 async fn exact_duplicates_are_dropped_and_counted() {
-    let daemon = Daemon::start(ALL_MODES);
-    let mirror = daemon.address("mirror", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let mirror = daemon.mirror;
     let copier = Phone::near(mirror).await;
     let message = copier.request("INVITE", "101", 1, "");
     for _ in 0..3 {
         copier.tell(mirror, &message).await;
     }
-    settled(&daemon, "", "duplicate").await;
-    let seen = "hookswitch_sip_messages_total{listener=\"mirror\",method=\"INVITE\",outcome=\"observed\"}";
-    assert!((daemon.metric(seen).await - 1.0).abs() < f64::EPSILON);
+    settled(&daemon, "duplicate").await;
+    let seen = "listener=\"mirror\",method=\"INVITE\",outcome=\"observed\"";
+    assert!((daemon.metric(MESSAGES, seen).await - 1.0).abs() < f64::EPSILON);
 }
 
 /// Waits until the mirror has counted this outcome.
-async fn settled(daemon: &Daemon, what: &str, outcome: &str) {
-    for _ in 0..100 {
-        for method in ["REGISTER", "INVITE"] {
-            let line = format!(
-                "hookswitch_sip_messages_total{{listener=\"mirror\",method=\"{method}\",outcome=\"{outcome}\"}}"
-            );
-            if daemon.metric(&line).await > 0.0 {
-                return;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{what}: {outcome} was never counted");
+async fn settled(daemon: &Daemon, outcome: &str) {
+    let labels = format!("outcome=\"{outcome}\"");
+    until(&labels, async || (daemon.metric(MESSAGES, &labels).await > 0.0).then_some(())).await;
 }
+
+const MESSAGES: &str = "hookswitch_sip_messages_total";

@@ -3,20 +3,24 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sqlx::Connection as _;
 
-use crate::daemon::{ALL_MODES, Daemon, Phone, status};
+use crate::support::daemon::Daemon;
+use crate::support::folder::Folder;
+use crate::support::phone::{Phone, status};
 
 #[tokio::test]
 async fn a_phone_registers_on_both_families_and_its_device_appears() {
-    let daemon = Daemon::start(ALL_MODES);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
     for (v6, user) in [(false, "101"), (true, "102")] {
-        let registrar = daemon.address("registrar", "udp", v6);
+        let registrar = if v6 { daemon.registrar6 } else { daemon.registrar };
         let phone = Phone::near(registrar).await;
         let answer = phone.ask(registrar, &phone.register(user, 1, 600)).await;
         assert_eq!(status(&answer), "SIP/2.0 200 OK", "{answer}");
         assert!(answer.contains(&format!("Contact: <sip:{user}@{}>;expires=600\r\n", phone.local)), "{answer}");
         assert!(answer.contains("\r\nDate: "), "{answer}");
-        let device = daemon.device(user).await.expect("the device appears by itself");
+        let device = daemon.api().find_device(user).await.expect("the device appears by itself");
         assert_eq!(device["state"], "connected");
         assert_eq!(device["address"], phone.local.to_string());
     }
@@ -24,8 +28,9 @@ async fn a_phone_registers_on_both_families_and_its_device_appears() {
 
 #[tokio::test]
 async fn a_retransmission_and_a_query_are_answered_from_what_there_is() {
-    let daemon = Daemon::start(ALL_MODES);
-    let registrar = daemon.address("registrar", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let registrar = daemon.registrar;
     let phone = Phone::near(registrar).await;
     let register = phone.register("101", 1, 600);
     let first = phone.ask(registrar, &register).await;
@@ -37,13 +42,14 @@ async fn a_retransmission_and_a_query_are_answered_from_what_there_is() {
     assert!(query.contains("<sip:101@"), "{query}");
     let removed = phone.ask(registrar, &phone.request("REGISTER", "101", 3, "Contact: *\r\nExpires: 0\r\n")).await;
     assert!(status(&removed).contains("200") && !removed.contains("Contact"), "{removed}");
-    assert_eq!(daemon.device("101").await.unwrap()["state"], "disconnected");
+    assert_eq!(daemon.api().find_device("101").await.unwrap()["state"], "disconnected");
 }
 
 #[tokio::test]
 async fn the_answer_goes_where_rfc_3581_says() {
-    let daemon = Daemon::start(ALL_MODES);
-    let registrar = daemon.address("registrar", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let registrar = daemon.registrar;
     let (phone, sent_by) = (Phone::near(registrar).await, Phone::near(registrar).await);
     let natted = phone.request("OPTIONS", "101", 1, "").replace(&phone.local.to_string(), "10.0.0.5:5060");
     let answer = phone.ask(registrar, &natted).await;
@@ -57,8 +63,9 @@ async fn the_answer_goes_where_rfc_3581_says() {
 
 #[tokio::test]
 async fn every_method_gets_the_answer_its_mode_has_for_it() {
-    let daemon = Daemon::start(ALL_MODES);
-    let registrar = daemon.address("registrar", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let registrar = daemon.registrar;
     let phone = Phone::near(registrar).await;
     for (method, expected) in [
         ("OPTIONS", "SIP/2.0 200 OK"),
@@ -83,8 +90,9 @@ async fn every_method_gets_the_answer_its_mode_has_for_it() {
 
 #[tokio::test]
 async fn malformed_requests_get_400_with_a_reason_that_names_the_header() {
-    let daemon = Daemon::start(ALL_MODES);
-    let registrar = daemon.address("registrar", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let registrar = daemon.registrar;
     let phone = Phone::near(registrar).await;
     let good = phone.register("101", 1, 600);
     for (from, to, expected) in [
@@ -102,16 +110,16 @@ async fn malformed_requests_get_400_with_a_reason_that_names_the_header() {
     }
     let brief = phone.ask(registrar, &phone.register("101", 1, 30)).await;
     assert!(status(&brief).contains("423") && brief.contains("Min-Expires: 60"), "{brief}");
-    assert!(daemon.device("101").await.is_none(), "nothing of it was taken");
-    assert!(daemon.metric("hookswitch_registrar_refusals_total{reason=\"too_brief\"}").await >= 1.0);
+    assert!(daemon.api().find_device("101").await.is_none(), "nothing of it was taken");
+    assert!(daemon.metric("hookswitch_registrar_refusals_total", "reason=\"too_brief\"").await >= 1.0);
 }
 
 #[tokio::test]
 async fn a_flood_of_garbage_leaves_the_socket_alive() {
-    let daemon = Daemon::start(ALL_MODES);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
     let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
-    for listener in ["registrar", "replica", "mirror"] {
-        let peer = daemon.address(listener, "udp", false);
+    for peer in [daemon.registrar, daemon.replica, daemon.mirror] {
         let phone = Phone::near(peer).await;
         let good = phone.register("101", 1, 600);
         for round in 0..3000_usize {
@@ -131,7 +139,7 @@ async fn a_flood_of_garbage_leaves_the_socket_alive() {
             }
         }
     }
-    let registrar = daemon.address("registrar", "udp", false);
+    let registrar = daemon.registrar;
     let phone = Phone::near(registrar).await;
     for cseq in 1.. {
         phone.tell(registrar, &phone.register("199", cseq, 600)).await;
@@ -140,19 +148,19 @@ async fn a_flood_of_garbage_leaves_the_socket_alive() {
         }
         assert!(cseq < 5, "the registrar no longer answers");
     }
-    assert!(daemon.metric("hookswitch_dropped_total{where=\"sip\",reason=\"not_sip\"}").await > 100.0);
+    assert!(daemon.metric("hookswitch_dropped_total", "where=\"sip\",reason=\"not_sip\"").await > 100.0);
 }
 
 #[tokio::test]
 async fn a_configured_pbx_is_redirected_to_the_phone() {
-    let daemon = Daemon::start(ALL_MODES);
-    let registrar = daemon.address("registrar", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let registrar = daemon.registrar;
     let (phone, pbx) = (Phone::near(registrar).await, Phone::near(registrar).await);
     assert!(status(&phone.ask(registrar, &phone.register("101", 1, 600)).await).contains("200"));
-    let (_, page) = daemon.call("GET", "/v1/pbxs", None).await;
+    let page = daemon.api().get("/v1/pbxs").await;
     let path = format!("/v1/pbxs/{}", page["items"][0]["id"].as_str().unwrap());
-    let (status_code, answer) = daemon.call("PATCH", &path, Some(json!({"networks": ["127.0.0.1"]}))).await;
-    assert_eq!(status_code, 200, "{answer}");
+    daemon.api().patch(&path, json!({"networks": ["127.0.0.1"]})).await;
 
     let moved = pbx.ask(registrar, &pbx.request("INVITE", "101", 1, "")).await;
     assert_eq!(status(&moved), "SIP/2.0 302 Moved Temporarily");
@@ -168,10 +176,38 @@ async fn a_configured_pbx_is_redirected_to_the_phone() {
 
 #[tokio::test]
 async fn peers_outside_the_networks_are_ignored_and_counted() {
-    let daemon = Daemon::start("[listeners.registrar]\nbind = \"udp:127.0.0.1:0\"\nnetworks = [\"192.0.2.0/24\"]");
-    let registrar = daemon.address("registrar", "udp", false);
+    let closed = "[listeners.closed]\nmode = \"registrar\"\nbind = \"udp:127.0.0.1:0\"\nnetworks = [\"192.0.2.0/24\"]";
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start_with(&folder, closed).await;
+    let registrar = daemon.listening("closed", "udp");
     let phone = Phone::near(registrar).await;
     phone.tell(registrar, &phone.register("101", 1, 600)).await;
     assert_eq!(phone.hear_for(Duration::from_millis(300)).await, None);
-    assert!(daemon.metric("hookswitch_dropped_total{where=\"sip\",reason=\"network\"}").await >= 1.0);
+    assert!(daemon.metric("hookswitch_dropped_total", "where=\"sip\",reason=\"network\"").await >= 1.0);
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_freezes_nothing_and_loses_nothing() {
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let registrar = daemon.registrar;
+    let phone = Phone::near(registrar).await;
+    assert!(status(&phone.ask(registrar, &phone.register("100", 1, 600)).await).contains("200"));
+    // Another program that writes keeps everyone else from writing.
+    let file = format!("sqlite:{}", daemon.data.join("hookswitch.db").display());
+    let mut other = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let register = phone.register("101", 1, 600);
+    phone.tell(registrar, &register).await;
+    let options = Phone::near(registrar).await;
+    let alive = options.ask(registrar, &options.request("OPTIONS", "101", 1, "")).await;
+    assert!(status(&alive).contains("200"), "what needs no commit is answered at once");
+    let refused = phone.hear().await.expect("the wait is bounded");
+    assert_eq!(status(&refused), "SIP/2.0 503 Not Known To Be Stored");
+    assert!(refused.contains("Retry-After: "), "{refused}");
+    phone.tell(registrar, &register).await;
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    let stored = phone.hear().await.expect("a retry joins the same wait");
+    assert_eq!(status(&stored), "SIP/2.0 200 OK");
+    assert!(daemon.api().find_device("101").await.is_some());
 }

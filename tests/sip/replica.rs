@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use crate::daemon::{ALL_MODES, Daemon, Phone, status};
+use crate::support::daemon::Daemon;
+use crate::support::folder::Folder;
+use crate::support::phone::{Phone, status};
 
 #[tokio::test]
 async fn a_relayed_registration_is_never_refused_for_policy() {
-    let daemon = Daemon::start(ALL_MODES);
-    let replica = daemon.address("replica", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let replica = daemon.replica;
     let proxy = Phone::near(replica).await;
     // Too brief for a registrar, from behind the proxy's Via, which noted where the phone is.
     let relayed = proxy.register("101", 7, 20).replacen(
@@ -19,7 +22,7 @@ async fn a_relayed_registration_is_never_refused_for_policy() {
     assert!(relayed.contains(&phone));
     let relayed = relayed.replace(&phone, "SIP/2.0/UDP 10.0.0.5;received=203.0.113.9;rport=4711;branch=z9hG4bKx");
     assert_eq!(status(&proxy.ask(replica, &relayed).await), "SIP/2.0 200 OK");
-    let device = daemon.device("101").await.unwrap();
+    let device = daemon.api().find_device("101").await.unwrap();
     assert_eq!(device["address"], "203.0.113.9:4711");
     // An older CSeq changes nothing, and is answered all the same.
     let stale = proxy.register("101", 3, 600);
@@ -30,8 +33,9 @@ async fn a_relayed_registration_is_never_refused_for_policy() {
 
 #[tokio::test]
 async fn calls_are_watched_and_never_taken() {
-    let daemon = Daemon::start(ALL_MODES);
-    let replica = daemon.address("replica", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let replica = daemon.replica;
     let pbx = Phone::near(replica).await;
     let refused = pbx.ask(replica, &pbx.request("INVITE", "101", 1, "")).await;
     assert_eq!(status(&refused), "SIP/2.0 480 Temporarily Unavailable", "no 1xx and no 2xx comes first");
@@ -54,8 +58,9 @@ async fn calls_are_watched_and_never_taken() {
 
 #[tokio::test]
 async fn malformed_requests_get_400_here_too() {
-    let daemon = Daemon::start(ALL_MODES);
-    let replica = daemon.address("replica", "udp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let replica = daemon.replica;
     let pbx = Phone::near(replica).await;
     let broken = pbx.request("NOTIFY", "101", 1, "").replace("From: <sip:101", "From: <");
     assert_eq!(status(&pbx.ask(replica, &broken).await), "SIP/2.0 400 Bad From Header");

@@ -1,13 +1,16 @@
 //! Starting and stopping, as an operator sees it.
 
 use std::net::UdpSocket;
-use std::process::Command;
 
-use crate::daemon::{ALL_MODES, Daemon, Phone, command, status};
+use crate::support::daemon::{Daemon, hookswitch};
+use crate::support::folder::Folder;
+use crate::support::phone::{Phone, status};
 
+/// What it says when it does not start with this configuration.
 fn refusal(configuration: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let output = command(folder.path(), configuration).output().unwrap();
+    let folder = Folder::new("start");
+    let head = format!("data_dir = \"{}\"\n", folder.join("data").display());
+    let output = hookswitch(&folder.write("hookswitch.toml", head + configuration)).output().unwrap();
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()
 }
@@ -17,12 +20,8 @@ fn a_taken_port_is_one_line_that_names_the_key_to_change() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let said = refusal(&format!("[listeners.office]\nmode = \"registrar\"\nbind = \"udp:{address}\""));
-    assert_eq!(
-        said.trim_end(),
-        format!(
-            "hookswitch: listeners.office.bind: can't listen on udp:{address}: another program has this port; choose another one"
-        )
-    );
+    let expected = format!("can't listen on udp:{address}: another program has this port; choose another one");
+    assert_eq!(said.trim_end(), format!("hookswitch: listeners.office.bind: {expected}"));
 }
 
 #[test]
@@ -38,25 +37,23 @@ fn an_open_registrar_and_other_mistakes_are_refused_all_at_once() {
     }
 }
 
-#[test]
-fn two_daemons_never_share_a_data_folder() {
-    let first = Daemon::start(ALL_MODES);
-    let output = command(&first.folder, ALL_MODES).output().unwrap();
+#[tokio::test]
+async fn two_daemons_never_share_a_data_folder() {
+    let folder = Folder::new("start");
+    let first = Daemon::start(&folder).await;
+    let output = hookswitch(&first.config).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("data_dir: another hookswitch runs on the folder"), "{said}");
 }
 
 #[tokio::test]
 async fn a_restart_keeps_the_token_and_what_was_registered() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut first = Daemon::start_in(folder.path(), ALL_MODES);
-    let token = first.token();
-    let registrar = first.address("registrar", "udp", false);
-    let phone = Phone::near(registrar).await;
-    assert!(status(&phone.ask(registrar, &phone.register("101", 1, 600)).await).contains("200"));
-    assert!(Command::new("kill").arg(first.pid().to_string()).status().unwrap().success());
-    assert!(first.wait().success(), "SIGTERM ends it in good order");
-    let second = Daemon::start_in(folder.path(), ALL_MODES);
-    assert_eq!(second.token(), token);
-    assert_eq!(second.device("101").await.expect("it is still known")["state"], "connected");
+    let folder = Folder::new("start");
+    let mut daemon = Daemon::start(&folder).await;
+    let token = daemon.token();
+    let phone = Phone::near(daemon.registrar).await;
+    assert!(status(&phone.ask(daemon.registrar, &phone.register("101", 1, 600)).await).contains("200"));
+    daemon.restart().await;
+    assert_eq!(daemon.token(), token, "there is one first token");
+    assert_eq!(daemon.api().find_device("101").await.expect("it is still known")["state"], "connected");
 }

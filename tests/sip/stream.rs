@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::daemon::{ALL_MODES, Daemon, request, status};
+use crate::support::daemon::Daemon;
+use crate::support::folder::Folder;
+use crate::support::phone::{request, status};
 
 async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
@@ -40,9 +42,10 @@ async fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 
 #[tokio::test]
 async fn messages_are_framed_however_the_stream_is_cut_on_both_families() {
-    let daemon = Daemon::start(ALL_MODES);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
     for v6 in [false, true] {
-        let address = daemon.address("registrar", "tcp", v6);
+        let address = if v6 { daemon.registrar6 } else { daemon.registrar };
         for step in [1, 7, 100, 100_000] {
             let mut stream = connect(address).await;
             stream.set_nodelay(true).unwrap();
@@ -65,19 +68,21 @@ async fn messages_are_framed_however_the_stream_is_cut_on_both_families() {
 
 #[tokio::test]
 async fn without_a_content_length_the_sender_is_told_and_the_stream_closed() {
-    let daemon = Daemon::start(ALL_MODES);
-    let mut stream = connect(daemon.address("registrar", "tcp", false)).await;
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let mut stream = connect(daemon.registrar).await;
     let text = register(&stream, "101").replace("Content-Length: 0\r\n", "");
     stream.write_all(text.as_bytes()).await.unwrap();
     let answer = read(&mut stream, |_| false).await;
     assert_eq!(status(&answer), "SIP/2.0 400 Missing Content-Length");
-    assert!(daemon.device("101").await.is_none());
+    assert!(daemon.api().find_device("101").await.is_none());
 }
 
 #[tokio::test]
 async fn garbage_closes_its_own_stream_and_no_other() {
-    let daemon = Daemon::start(ALL_MODES);
-    let address = daemon.address("registrar", "tcp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let address = daemon.registrar;
     let mut good = connect(address).await;
     for garbage in [b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0xff; 40_000], vec![b'a'; 200_000]] {
         let mut bad = connect(address).await;
@@ -92,11 +97,11 @@ async fn garbage_closes_its_own_stream_and_no_other() {
 
 #[tokio::test]
 async fn connections_are_bounded_by_source_and_in_all() {
-    let limits = |key: &str| format!("[limits]\n{key} = 2\n{ALL_MODES}");
     for (key, reason) in [("connections_per_source_max", "connections_per_source"), ("connections_max", "connections")]
     {
-        let daemon = Daemon::start(&limits(key));
-        let address = daemon.address("registrar", "tcp", false);
+        let folder = Folder::new("sip");
+        let daemon = Daemon::start_with(&folder, &format!("[limits]\n{key} = 2")).await;
+        let address = daemon.registrar;
         let mut kept = Vec::new();
         for user in ["101", "102"] {
             let mut stream = connect(address).await;
@@ -107,8 +112,8 @@ async fn connections_are_bounded_by_source_and_in_all() {
         }
         let mut surplus = connect(address).await;
         assert!(is_closed(&mut surplus, Duration::from_secs(3)).await, "{key}");
-        let line = format!("hookswitch_dropped_total{{where=\"sip_tcp\",reason=\"{reason}\"}}");
-        assert!(daemon.metric(&line).await >= 1.0, "{key}");
+        let labels = format!("where=\"sip_tcp\",reason=\"{reason}\"");
+        assert!(daemon.metric("hookswitch_dropped_total", &labels).await >= 1.0, "{key}");
         drop(kept);
         // A place that is free again is given away.
         let started = Instant::now();
@@ -121,8 +126,9 @@ async fn connections_are_bounded_by_source_and_in_all() {
 
 #[tokio::test]
 async fn silence_and_half_messages_end_a_connection_in_time() {
-    let daemon = Daemon::start(&format!("[limits]\nconnection_idle_s = 2\nmessage_wait_s = 1\n{ALL_MODES}"));
-    let address = daemon.address("registrar", "tcp", false);
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start_with(&folder, "[limits]\nconnection_idle_s = 2\nmessage_wait_s = 1").await;
+    let address = daemon.registrar;
     let (mut idle, mut half) = (connect(address).await, connect(address).await);
     let started = Instant::now();
     let text = register(&half, "101");
@@ -141,6 +147,6 @@ async fn silence_and_half_messages_end_a_connection_in_time() {
     let elapsed = timeout(Duration::from_secs(10), dripped).await.expect("the half message is waited for for ever");
     assert!(elapsed >= Duration::from_millis(900) && elapsed < Duration::from_secs(4), "{elapsed:?}");
     assert!(is_closed(&mut idle, Duration::from_secs(5)).await);
-    assert!(daemon.metric("hookswitch_dropped_total{where=\"sip_tcp\",reason=\"message_wait\"}").await >= 1.0);
-    assert!(daemon.metric("hookswitch_dropped_total{where=\"sip_tcp\",reason=\"idle\"}").await >= 1.0);
+    assert!(daemon.metric("hookswitch_dropped_total", "where=\"sip_tcp\",reason=\"message_wait\"").await >= 1.0);
+    assert!(daemon.metric("hookswitch_dropped_total", "where=\"sip_tcp\",reason=\"idle\"").await >= 1.0);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hookswitch::clock::Clock;
 use hookswitch::registry::{Limits, Registry};
 use hookswitch::store::{Store, Timeouts};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 use crate::postgres::Server;
@@ -33,12 +34,55 @@ impl Database {
         Self { url: server.database(), _keep: Keep::Server(server) }
     }
 
+    /// A connection beside the registry's own.
+    pub async fn side(&self) -> Side {
+        if self.url.starts_with("sqlite:") {
+            Side::Sqlite(SqliteConnection::connect(&self.url).await.expect("a connection"))
+        } else {
+            Side::Postgres(PgConnection::connect(&self.url).await.expect("a connection"))
+        }
+    }
+
+    /// Makes the database refuse users of this name, as no validation of ours does.
+    pub async fn refuse_users_named(&self, name: &'static str) {
+        match self.side().await {
+            Side::Sqlite(mut side) => {
+                let sql = format!(
+                    "CREATE TRIGGER refuse BEFORE INSERT ON users WHEN NEW.name = '{name}'
+                     BEGIN SELECT RAISE(ABORT, 'refused'); END"
+                );
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut side).await.expect("a trigger");
+            }
+            Side::Postgres(mut side) => {
+                let sql = format!("ALTER TABLE users ADD CONSTRAINT refuse CHECK (name <> '{name}')");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut side).await.expect("a constraint");
+            }
+        }
+    }
+
     pub async fn store(&self) -> Store {
         Store::open_with(&self.url, timeouts()).await.expect("the database opens")
     }
 
     pub async fn registry(&self, clock: &Clock) -> Arc<Registry> {
         Registry::open(self.store().await, clock.clone(), Limits::default()).await.expect("the registry opens")
+    }
+}
+
+/// A connection of either engine.
+pub enum Side {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Side {
+    /// The one number that a question about `key` has for an answer.
+    pub async fn number(&mut self, sql: &'static str, key: &str) -> Option<i64> {
+        match self {
+            Self::Sqlite(side) => sqlx::query_scalar(sql).bind(key).fetch_optional(side).await,
+            Self::Postgres(side) => sqlx::query_scalar(sql).bind(key).fetch_optional(side).await,
+        }
+        .expect("an answer")
     }
 }
 

@@ -1,6 +1,8 @@
 //! The registry and its database, as one: `SQLite` always, and a real Postgres.
 
 mod database;
+mod engines;
+mod outage;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod reopen;

@@ -84,6 +84,12 @@ impl Api {
         self.put(&format!("/v1/users/{user}/devices/{}", text(&device["id"]))).await;
     }
 
+    /// The device with this extension, if there is one.
+    pub async fn find_device(&self, extension: &str) -> Option<Value> {
+        let devices = self.get(&format!("/v1/devices?q={extension}")).await;
+        items(&devices).iter().find(|device| device["extension"] == extension).cloned()
+    }
+
     async fn succeed(&self, method: Method, path: &str, body: Option<Value>) -> Value {
         let (status, answer) = self.send(method.clone(), path, body).await;
         assert!(status.is_success(), "{method} {path}: {status} {answer:#}");

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use super::api::Api;
@@ -74,8 +75,25 @@ impl Daemon {
 
     /// The API, as the first admin.
     pub fn api(&self) -> Api {
+        Api::new(self.http, &self.token())
+    }
+
+    /// The first admin token.
+    pub fn token(&self) -> String {
         let token = std::fs::read_to_string(self.data.join("admin-token")).expect("the first token is filed");
-        Api::new(self.http, token.trim())
+        token.trim().to_owned()
+    }
+
+    /// Where the listener of this name listens, as the daemon says; for one that was given port 0.
+    pub fn listening(&self, name: &str, protocol: &str) -> SocketAddr {
+        let output = self.output();
+        let found = output.lines().find_map(|line| match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["SIP", _, speaks, address, key] if *speaks == protocol && *key == format!("[listeners.{name}]") => {
+                address.parse().ok()
+            }
+            _ => None,
+        });
+        found.unwrap_or_else(|| panic!("no {name} on {protocol}:\n{output}"))
     }
 
     /// Stops it as systemd would.
@@ -137,12 +155,17 @@ impl Daemon {
     }
 }
 
-fn launch(config: &Path, log: &Path) -> Process {
+/// The binary with this configuration file.
+pub fn hookswitch(config: &Path) -> Command {
     let mut hookswitch = command(env!("CARGO_BIN_EXE_hookswitch"));
     // The variables of whoever runs the tests are not what is tested.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOOKSWITCH_")) {
         hookswitch.env_remove(name);
     }
     hookswitch.arg("--config").arg(config);
-    Process::start("hookswitch", &mut hookswitch, log)
+    hookswitch
+}
+
+fn launch(config: &Path, log: &Path) -> Process {
+    Process::start("hookswitch", &mut hookswitch(config), log)
 }

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod events;
 pub mod folder;
 pub mod kamailio;
+pub mod phone;
 pub mod ports;
 pub mod process;
 pub mod sink;

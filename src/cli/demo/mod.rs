@@ -15,7 +15,7 @@ use hookswitch::lifecycle::{Daemon, StartError};
 use hookswitch::telemetry;
 
 use super::api::Api;
-use super::serve::list_listeners;
+use super::serve::listeners;
 use exchange::Exchange;
 use office::Office;
 
@@ -36,7 +36,7 @@ pub async fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     telemetry::start(&Log { level: "warn".into(), ..config.log });
     let folder = Folder(std::env::temp_dir().join(format!("hookswitch-demo-{}", std::process::id())));
     let mut daemon = start(&folder.0).await?;
-    list_listeners(&daemon);
+    print!("{}", listeners(&daemon));
     println!("  data           {} (removed at the end)\n", folder.0.display());
     let result = tokio::select! {
         played = play(&mut daemon, &arguments) => played,
@@ -74,7 +74,7 @@ async fn start(folder: &Path) -> anyhow::Result<Daemon> {
 }
 
 async fn play(daemon: &mut Daemon, arguments: &Arguments) -> anyhow::Result<()> {
-    let token = daemon.first_token.take().context("the demo's database is not new")?;
+    let (token, _) = daemon.first_token.take().context("the demo's database is not new")?;
     let base = Api::base_of(*daemon.http.first().context("no API listens")?);
     let api = Api::new(&base, token.reveal());
     let registrar = udp(&daemon.sip, Mode::Registrar)?;

@@ -3,19 +3,21 @@
 //! It sees copies that may be lost, doubled or out of order, on any number of hops, and never sends anything. It is
 //! sans-IO: messages and time come in, [`PbxEvent`]s go out. Everything a peer can grow is bounded.
 
+mod key;
 mod leg;
 mod start;
+mod thread;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
+use self::key::{compose_key, parse_key};
 use self::leg::{InviteResponse, Phase, TrackedLeg, calling_ms, session_ms};
-use crate::model::{ContactKey, FeedKind, Hop, Leg, LegEvent, LegKey, LegState, Now, PbxEvent, PbxId, Tick};
-use crate::sip::{HeaderError, Message, Method, Name, Uri, scan};
+use self::thread::{EarlyMessage, Invite, Known, Thread, session_expires};
+use crate::model::{FeedKind, Hop, Leg, LegEvent, LegState, Now, PbxEvent, PbxId, Tick};
+use crate::sip::{HeaderError, Message, Method, Name, scan};
 
 /// One message as a feed saw it.
 #[derive(Clone, Copy)]
@@ -55,27 +57,6 @@ pub struct Tracker {
     threads: HashMap<Arc<str>, Thread>,
     /// Lazy: an entry is looked up again when it comes up, and put back when its thread's deadline has moved.
     deadlines: BinaryHeap<Reverse<(Tick, Arc<str>)>>,
-}
-
-/// All legs with one Call-ID.
-#[derive(Default)]
-struct Thread {
-    legs: SmallVec<[TrackedLeg; 2]>,
-    /// Messages that came before their INVITE.
-    early: Vec<EarlyMessage>,
-    /// When `deadlines` will look at it.
-    scheduled: Option<Tick>,
-    /// When `early` is thrown away.
-    early_until: Tick,
-}
-
-struct EarlyMessage {
-    bytes: Box<[u8]>,
-    pbx: PbxId,
-    feed: FeedKind,
-    source: Option<SocketAddr>,
-    destination: Option<SocketAddr>,
-    hop: Hop,
 }
 
 impl Tracker {
@@ -348,172 +329,6 @@ impl Tracker {
     }
 }
 
-/// What an initial INVITE is to the legs already known.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
-    /// A retransmission, a copy, or the same leg sent again with credentials.
-    Same,
-    /// A new leg; `again` counts earlier ended legs of the same hop and target.
-    New { again: usize },
-    /// One Call-ID has more legs than any real call.
-    Full,
-}
-
-struct Invite<'a> {
-    branch: &'a str,
-    vias: usize,
-    cseq: u32,
-    from_tag: Box<str>,
-    target: ContactKey,
-    session_expires_s: Option<u32>,
-}
-
-impl<'a> Invite<'a> {
-    fn read(message: &Message<'a>) -> Result<Self, HeaderError> {
-        let via = message.top_via()?;
-        let from = message.from()?;
-        let target = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
-        Ok(Self {
-            branch: via.branch.unwrap_or_default(),
-            vias: message.via_count(),
-            cseq: message.cseq()?.number,
-            from_tag: from.tag().unwrap_or_default().into(),
-            target: target.map_or_else(ContactKey::default, |uri| uri.key()),
-            session_expires_s: session_expires(message),
-        })
-    }
-
-    fn into_leg(self, now: Tick, key: LegKey, sighting: &Sighting<'_>) -> TrackedLeg {
-        let Self { branch, vias, cseq, from_tag, target, session_expires_s: _ } = self;
-        TrackedLeg {
-            key,
-            pbx: sighting.pbx,
-            feed: sighting.feed,
-            hop: vias,
-            target,
-            from_tag,
-            branch: branch.into(),
-            cseq,
-            to_tag: None,
-            phase: Phase::Calling,
-            deadline: now + calling_ms(sighting.feed),
-        }
-    }
-}
-
-impl Thread {
-    fn known(&mut self, now: Tick, invite: &Invite<'_>) -> Known {
-        let same_branch = |leg: &TrackedLeg| !leg.branch.is_empty() && *leg.branch == *invite.branch;
-        if self.legs.iter().any(same_branch) {
-            return Known::Same;
-        }
-        let mut again = 0;
-        for leg in self.legs.iter_mut().filter(|leg| leg.hop == invite.vias && leg.target == invite.target) {
-            if invite.cseq < leg.cseq {
-                return Known::Same;
-            }
-            let restored = leg.cseq == 0;
-            if leg.phase != Phase::Ended && (restored || leg.from_tag == invite.from_tag) {
-                leg.retried(now, invite.branch, invite.cseq);
-                leg.refresh(now, invite.session_expires_s);
-                return Known::Same;
-            }
-            again += 1;
-        }
-        if self.legs.len() >= LEGS_MAX { Known::Full } else { Known::New { again } }
-    }
-
-    /// The leg of a transaction: by its branch, else (after a restart) the only one on that hop.
-    fn leg_of(&mut self, branch: &str, vias: usize) -> Option<&mut TrackedLeg> {
-        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_empty() && *leg.branch == *branch) {
-            return self.legs.get_mut(at);
-        }
-        let mut restored = self.legs.iter_mut().filter(|leg| {
-            leg.branch.is_empty() && leg.hop == vias && !matches!(leg.phase, Phase::Ended | Phase::Answered)
-        });
-        let leg = restored.next()?;
-        restored.next().is_none().then_some(leg)
-    }
-
-    /// The leg that a CANCEL stops: by its branch, else (after a restart) by its Request-URI, which is the INVITE's
-    /// (RFC 3261 §9.1). It has one Via on every hop, so the count of those says nothing.
-    fn leg_of_cancel(&mut self, branch: &str, target: Option<&str>) -> Option<&mut TrackedLeg> {
-        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_empty() && *leg.branch == *branch) {
-            return self.legs.get_mut(at);
-        }
-        let target = target.and_then(|uri| Uri::parse(uri).ok())?.key();
-        self.legs.iter_mut().find(|leg| leg.branch.is_empty() && leg.phase != Phase::Ended && leg.target == target)
-    }
-
-    /// The leg that an ACK outside any INVITE transaction is about.
-    fn leg_of_ack(&mut self, branch: &str, vias: usize, cseq: u32, target: Option<&str>) -> Option<&mut TrackedLeg> {
-        if self.legs.iter().any(|leg| *leg.branch == *branch) {
-            return None;
-        }
-        let fits = |leg: &TrackedLeg| leg.hop == vias && (leg.cseq == 0 || leg.cseq == cseq);
-        let target = target.and_then(|uri| Uri::parse(uri).ok()).map(|uri| uri.key());
-        let exact = self.legs.iter().position(|leg| fits(leg) && Some(&leg.target) == target.as_ref());
-        let mut on_hop = self.legs.iter().enumerate().filter(|(_, leg)| fits(leg)).map(|(at, _)| at);
-        let only = on_hop.next().filter(|_| on_hop.next().is_none());
-        self.legs.get_mut(exact.or(only)?)
-    }
-
-    fn expire(&mut self, now: Now, call_id: &str, out: &mut Vec<PbxEvent>) {
-        if self.early_until <= now.tick {
-            self.early.clear();
-        }
-        for leg in self.legs.iter_mut().filter(|leg| leg.deadline <= now.tick) {
-            if let Some(event) = leg.on_deadline(now.tick) {
-                let evidence = format!("nothing more was heard, Call-ID {call_id}");
-                out.push(PbxEvent { pbx: leg.pbx, feed: leg.feed, leg: leg.key.clone(), event, evidence });
-            }
-        }
-        // While one leg of the Call-ID lives its ended siblings are kept: their retransmissions must not start them anew.
-        let forget = self.legs.iter().all(|leg| leg.phase == Phase::Ended && leg.deadline <= now.tick);
-        if forget {
-            self.legs.clear();
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.legs.is_empty() && self.early.is_empty()
-    }
-
-    fn next_deadline(&self) -> Option<Tick> {
-        let live = self.legs.iter().filter(|leg| leg.phase != Phase::Ended).map(|leg| leg.deadline).min();
-        let last = || self.legs.iter().map(|leg| leg.deadline).max();
-        let early = (!self.early.is_empty()).then_some(self.early_until);
-        live.or_else(last).into_iter().chain(early).min()
-    }
-}
-
-/// `Call-ID;hop=2;to=101@192.0.2.50:5060`, and `;again=1` for a target tried once more.
-fn compose_key(call_id: &str, hop: usize, target: &ContactKey, again: usize) -> LegKey {
-    let ContactKey { user, host, port } = target;
-    let port = port.map_or_else(String::new, |port| format!(":{port}"));
-    let again = if again == 0 { String::new() } else { format!(";again={again}") };
-    LegKey(format!("{call_id};hop={hop};to={user}@{host}{port}{again}").into())
-}
-
-fn parse_key(key: &LegKey) -> Option<(&str, usize, ContactKey)> {
-    let (call_id, rest) = key.0.rsplit_once(";hop=")?;
-    let (hop, target) = rest.split_once(";to=")?;
-    let target = target.split_once(";again=").map_or(target, |(target, _)| target);
-    let (user, address) = target.rsplit_once('@')?;
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()),
-        _ => (address, None),
-    };
-    Some((call_id, hop.parse().ok()?, ContactKey { user: user.into(), host: host.into(), port }))
-}
-
-/// Session-Expires in seconds, when there is a plausible one (RFC 4028 §5: not under 90).
-fn session_expires(message: &Message<'_>) -> Option<u32> {
-    let value = message.header(Name::SessionExpires)?;
-    let seconds: u32 = value.split(';').next()?.trim().parse().ok()?;
-    (seconds >= 90).then_some(seconds)
-}
-
 /// RFC 3326: `Reason: SIP;cause=200;text="Call completed elsewhere"` or Q.850 cause 26.
 fn completed_elsewhere(message: &Message<'_>) -> bool {
     message.headers(Name::Reason).any(|value| {
@@ -524,7 +339,6 @@ fn completed_elsewhere(message: &Message<'_>) -> bool {
 }
 
 const THREADS_MAX: usize = 50_000;
-const LEGS_MAX: usize = 32;
 const CALL_ID_BYTES_MAX: usize = 256;
 const EARLY_MESSAGES_MAX: usize = 8;
 const EARLY_BYTES_MAX: usize = 8 * 1024;
