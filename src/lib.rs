@@ -23,6 +23,8 @@
 //! - No lock of a concurrent map is held across an await, and never two at once.
 //! - Everything a peer can make us keep has a bound, and each bound a counter.
 
+mod accept;
+mod census;
 pub mod clock;
 pub mod config;
 pub mod data_dir;

@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accept::Bounded;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
 use crate::http::{self, AppState, Settings};
@@ -31,8 +32,8 @@ pub struct Daemon {
     pub ops: Vec<SocketAddr>,
     /// Where SIP listens.
     pub sip: Vec<Listening>,
-    /// The first admin token; only at the first start of a database.
-    pub first_token: Option<Secret>,
+    /// The first admin token and the file it is kept in; only while a database has no token at all.
+    pub first_token: Option<(Secret, PathBuf)>,
     data_dir: DataDir,
     registry: Arc<Registry>,
     stop: CancellationToken,
@@ -90,7 +91,7 @@ impl Daemon {
         let http = listen("http.listen", &config.http.listen).await?;
         let ops = listen("ops.listen", &config.ops.listen).await?;
         let registry = open_registry(config, &clock).await?;
-        let first_token = first_token(&registry).await?;
+        let first_token = first_token(&registry, &data_dir).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let sites = Sites::new(registry.clone(), &tasks, &stop);
         let daemon = Self {
@@ -105,8 +106,8 @@ impl Daemon {
         };
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
         let state = AppState { registry: registry.clone(), clock, settings: Settings::default() };
-        serve(http, &http::router(state), &tasks, &stop);
-        serve(ops, &http::ops_router(recorder.clone(), registry), &tasks, &stop);
+        serve(http, &http::router(state), &config.limits, &tasks, &stop);
+        serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
         tasks.spawn(upkeep(recorder, stop));
         Ok(daemon)
     }
@@ -115,14 +116,6 @@ impl Daemon {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()
-    }
-
-    /// Puts the first token into a file only we can read, and says where. For a start without a terminal.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub fn keep_first_token(&self, token: &Secret) -> io::Result<PathBuf> {
-        self.data_dir.keep_secret("admin-token", token.reveal())
     }
 
     /// Stops in bounded time: accepts nothing more, sends what is owed, ends the streams, writes what is left.
@@ -161,7 +154,7 @@ fn limits(config: &Config) -> Limits {
 }
 
 /// Makes what an empty database needs; the answer is the admin's token, which nobody could make otherwise.
-async fn first_token(registry: &Registry) -> Result<Option<Secret>, StartError> {
+async fn first_token(registry: &Registry, data_dir: &DataDir) -> Result<Option<(Secret, PathBuf)>, StartError> {
     let defaults = registry.ensure_defaults()?;
     registry.committed(defaults.seq).await?;
     // Not "was it made just now": a start that was cut off here must not leave a database nobody can enter.
@@ -169,9 +162,12 @@ async fn first_token(registry: &Registry) -> Result<Option<Secret>, StartError> 
         return Ok(None);
     }
     let secret = Secret::generate().map_err(io::Error::other)?;
+    // Filed before it is stored: cut off in between, the file is good for nothing and the next start makes another one;
+    // the other way round nobody would ever know the token.
+    let file = data_dir.keep_secret("admin-token", secret.reveal())?;
     let seq = registry.create_token(admin_token(registry, &defaults, &secret, "first start"))?.seq;
     registry.committed(seq).await?;
-    Ok(Some(secret))
+    Ok(Some((secret, file)))
 }
 
 fn admin_token(registry: &Registry, defaults: &Defaults, secret: &Secret, label: &str) -> Token {
@@ -208,9 +204,16 @@ fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
-fn serve(listeners: Vec<TcpListener>, router: &Router, tasks: &TaskTracker, stop: &CancellationToken) {
+fn serve(
+    listeners: Vec<TcpListener>,
+    router: &Router,
+    limits: &config::Limits,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
     for listener in listeners {
-        let service = router.clone().into_make_service_with_connect_info::<SocketAddr>();
+        let service = router.clone().into_make_service();
+        let listener = Bounded::new(listener, limits);
         let stop = stop.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;

@@ -32,6 +32,8 @@ declare! {
     Gauge sip_pending_replies [listener];
     /// Open SIP connections.
     Gauge sip_connections [listener];
+    /// Open connections to the API and the operator's pages.
+    Gauge http_connections [];
     /// Time one group commit took.
     Histogram commit_seconds [];
     /// Rows written by one group commit.

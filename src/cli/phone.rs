@@ -9,10 +9,10 @@ use serde_json::Value;
 use hookswitch::config::{Config, Mode};
 use hookswitch::sip::{Method, scan};
 
-use super::Access;
 use super::api::Api;
 use super::line::{Line, kind};
 use super::ring::listener;
+use super::{Access, say};
 
 /// Arguments of `phone`.
 #[derive(Debug, clap::Args)]
@@ -44,14 +44,14 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     let local = source_for(registrar).await?;
     let mut line = Line::open_at(&arguments.extension, "pbx.local", None, local).await?;
     let granted = line.register(registrar, arguments.expires).await?;
-    println!("{} is registered at {registrar} for {granted} s, as {}", arguments.extension, line.address());
+    say(format_args!("{} is registered at {registrar} for {granted} s, as {}", arguments.extension, line.address()))?;
     if let Some(api) = &api {
-        println!("{}", link_to_me(api, &arguments.extension).await?);
+        say(format_args!("{}", link_to_me(api, &arguments.extension).await?))?;
     }
-    println!("Ctrl-C ends it");
+    say("Ctrl-C ends it")?;
     stay(&mut line, registrar, arguments.expires, granted).await?;
     line.register(registrar, 0).await?;
-    println!("{} is gone", arguments.extension);
+    say(format_args!("{} is gone", arguments.extension))?;
     Ok(())
 }
 
@@ -86,7 +86,13 @@ async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut grante
                 (bytes, source) = line.receive() => answer(line, &tag, &bytes, source).await?,
             }
         }
-        granted_s = line.register(registrar, expires_s).await?;
+        granted_s = match line.register(registrar, expires_s).await {
+            Ok(granted_s) => granted_s,
+            Err(error) => {
+                say(format_args!("not registered any more ({error:#}); trying again"))?;
+                RETRY_S
+            }
+        };
     }
 }
 
@@ -96,7 +102,7 @@ async fn answer(line: &Line, tag: &str, bytes: &[u8], source: SocketAddr) -> any
     let reply = match kind(&message) {
         (Some(Method::Invite), None) => {
             let caller = message.from().ok().and_then(|from| from.uri.user.map(str::to_owned));
-            println!("it rings: {}", caller.as_deref().unwrap_or("unknown caller"));
+            say(format_args!("it rings: {}", caller.as_deref().unwrap_or("unknown caller")))?;
             (180, "Ringing")
         }
         (Some(Method::Options | Method::Bye | Method::Cancel | Method::Notify), None) => (200, "OK"),
@@ -116,3 +122,6 @@ async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpAddr>
     probe.connect(destination).await.with_context(|| format!("no way to {destination}"))?;
     Ok(probe.local_addr()?.ip())
 }
+
+/// Half of it passes until the next try.
+const RETRY_S: u32 = 10;

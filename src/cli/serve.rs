@@ -1,7 +1,8 @@
 //! `hookswitch serve` and `migrate`.
 
-use std::io::IsTerminal as _;
-use std::path::Path;
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,13 +23,13 @@ pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't hear SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't hear SIGINT")?;
     let mut daemon = Daemon::start(&config).await?;
-    let token = daemon.first_token.take();
-    greet(&config, file, &daemon, token.as_ref())?;
+    let first_token = daemon.first_token.take();
+    print(&greeting(&config, file, &daemon, first_token)?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    println!("stopping");
+    tracing::info!("stopping");
     daemon.stop().await;
     Ok(())
 }
@@ -38,54 +39,56 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     // SQLite makes its file, not the folder around it.
     let _data_dir = hookswitch::data_dir::DataDir::open(&config.data_dir)?;
     Store::open(&config.database.url).await.with_context(|| format!("database.url: {}", config.database.shown()))?;
-    println!("{} is up to date", config.database.shown());
-    Ok(())
+    super::say(format_args!("{} is up to date", config.database.shown()))
 }
 
-/// Says what listens where.
-pub fn list_listeners(daemon: &Daemon) {
-    println!("hookswitch {}", env!("CARGO_PKG_VERSION"));
-    for listening in &daemon.sip {
+/// What listens where, a line each.
+pub fn listeners(daemon: &Daemon) -> String {
+    let mut lines = vec![format!("hookswitch {}", env!("CARGO_PKG_VERSION"))];
+    lines.extend(daemon.sip.iter().map(|listening| {
         let (mode, protocol) = (listening.mode.as_str(), listening.protocol.as_str());
-        println!(
-            "  SIP {mode:<10} {protocol} {:<22} [listeners.{}]",
-            listening.address.to_string(),
-            listening.listener
-        );
-    }
-    for address in &daemon.http {
-        println!("  HTTP API       http://{address}");
-    }
-    for address in &daemon.ops {
-        println!("  operations     http://{address}/metrics, /livez, /readyz");
-    }
+        format!("  SIP {mode:<10} {protocol} {:<22} [listeners.{}]", listening.address.to_string(), listening.listener)
+    }));
+    lines.extend(daemon.http.iter().map(|address| format!("  HTTP API       http://{address}")));
+    let ops = daemon.ops.iter().map(|address| format!("  operations     http://{address}/metrics, /livez, /readyz"));
+    lines.extend(ops);
+    lines.push(String::new());
+    lines.join("\n")
 }
 
-/// Says what listens where, and what to try next.
-fn greet(config: &Config, file: Option<&Path>, daemon: &Daemon, token: Option<&Secret>) -> anyhow::Result<()> {
-    list_listeners(daemon);
-    println!("  data           {}, {}", daemon.data_dir().display(), config.database.shown());
-    let token = match token {
-        Some(secret) if std::io::stdout().is_terminal() => {
-            println!("\n  first admin token, shown this once: {}", secret.reveal());
+/// What listens where, and what to try next.
+fn greeting(
+    config: &Config,
+    file: Option<&Path>,
+    daemon: &Daemon,
+    first_token: Option<(Secret, PathBuf)>,
+) -> anyhow::Result<String> {
+    let mut text = listeners(daemon);
+    writeln!(text, "  data           {}, {}", daemon.data_dir().display(), config.database.shown())?;
+    let token = match first_token {
+        Some((secret, file)) if std::io::stdout().is_terminal() => {
+            writeln!(text, "\n  first admin token, shown this once: {}", secret.reveal())?;
+            std::fs::remove_file(file).context("can't remove the file of the first admin token")?;
             secret.reveal().to_owned()
         }
-        Some(secret) => {
-            let path = daemon.keep_first_token(secret).context("can't file the first admin token")?;
-            println!("\n  first admin token: in {}", path.display());
-            format!("\"$(cat '{}')\"", path.display())
+        Some((_, file)) => {
+            writeln!(text, "\n  first admin token: in {}", file.display())?;
+            format!("\"$(cat '{}')\"", file.display())
         }
         None => "…".to_owned(),
     };
     let program = std::env::args().next().unwrap_or_else(|| "hookswitch".to_owned());
-    let program = match file {
-        Some(file) => format!("{program} --config {}", file.display()),
-        None => program,
-    };
-    println!("\nTry, each in a terminal of its own:");
-    println!("  {program} watch --token {token}");
-    println!("  {program} phone 101 --token {token}");
-    println!("  {program} ring 101 --from +14155550100");
-    println!("\nCtrl-C ends it.");
-    Ok(())
+    let program = file.map_or_else(|| program.clone(), |file| format!("{program} --config {}", file.display()));
+    writeln!(text, "\nTry, each in a terminal of its own:")?;
+    writeln!(text, "  {program} watch --token {token}")?;
+    writeln!(text, "  {program} phone 101 --token {token}")?;
+    writeln!(text, "  {program} ring 101 --from +14155550100")?;
+    writeln!(text, "\nCtrl-C ends it.")?;
+    Ok(text)
+}
+
+/// Prints, and goes on when nobody reads it: a daemon must not end with the terminal it was started from.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

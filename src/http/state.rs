@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test]
     async fn x2_a_write_that_is_not_known_to_be_stored_is_503_and_a_retry_waits_for_the_same_commit() {
-        let office = Office::waiting(Duration::from_millis(100)).await;
+        let office = Office::waiting(Duration::from_millis(500)).await;
         let device = office.phone("204").await;
         let (user, _) = office.user("ann").await;
         let stalled = office.stall().await;
@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_gone_is_gone_only_once_that_is_stored() {
-        let office = Office::waiting(Duration::from_millis(100)).await;
+        let office = Office::waiting(Duration::from_millis(500)).await;
         let (user, _) = office.user("ann").await;
         let path = format!("/v1/users/{user}");
         let stalled = office.stall().await;

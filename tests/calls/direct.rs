@@ -338,7 +338,7 @@ fn a_reinvite_is_no_new_call_and_keeps_the_session_alive() {
 fn the_caller_hanging_up_ends_the_offer_even_when_the_phones_own_bye_is_lost() {
     let (mut site, ann, _) = office();
     let outer = Invite::from_trunk("a1", "+14155550100", "101");
-    let inner = outer.b2b_to("b1", "101", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
+    let inner = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
     ring(&mut site, &outer, &inner);
     answer(&mut site, &outer, &inner);
     site.see(&outer.bye("callee"));

@@ -140,7 +140,7 @@ fn a_blind_transfer_ends_the_first_users_offer_as_transferred_and_offers_the_cal
     let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
     let mut site = Site::new(world);
     let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
-    let one = outer.b2b_to("b1", "101", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
+    let one = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
     for message in [outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")] {
         site.see(&message);
     }
@@ -149,7 +149,7 @@ fn a_blind_transfer_ends_the_first_users_offer_as_transferred_and_offers_the_cal
     }
     assert_eq!(site.states(ann), [OFFERED, ANSWERED, ENDED]);
     assert_eq!(site.reasons(ann).last(), Some(&Reason::Transferred));
-    let two = outer.b2b_to("t2", "102", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
+    let two = Invite::b2b("t2", "102", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
     site.see(&two.text());
     site.see(&two.response(180, "p2"));
     assert_eq!(site.states(bob), [OFFERED]);

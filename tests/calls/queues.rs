@@ -37,8 +37,8 @@ fn office() -> Office {
 /// A caller in the queue, which has answered; the agents' legs name it in `X-CID`.
 fn queued(site: &mut Site) -> (Invite, Invite, Invite) {
     let outer = Invite::from_trunk("a1", "+14155550100", "600");
-    let one = outer.b2b_to("b1", "101", FROM).with("X-CID: a1");
-    let two = outer.b2b_to("b2", "102", FROM).with("X-CID: a1");
+    let one = Invite::b2b("b1", "101", FROM).with("X-CID: a1");
+    let two = Invite::b2b("b2", "102", FROM).with("X-CID: a1");
     site.see(&outer.text());
     site.see(&outer.response(200, "pbx"));
     site.see(&outer.ack("pbx"));
@@ -141,7 +141,7 @@ fn a_queue_is_recognised_by_header_by_prefix_and_by_dialled_number() {
 fn an_agent_leg_whose_queue_nobody_names_is_routed_as_a_direct_call_and_says_so() {
     let Office { mut site, ann, .. } = office();
     let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
-    let one = outer.b2b_to("b1", "101", FROM);
+    let one = Invite::b2b("b1", "101", FROM);
     for message in [outer.text(), outer.response(200, "pbx"), one.text(), one.response(180, "p1")] {
         site.see(&message);
     }
@@ -186,7 +186,7 @@ fn legs_of_a_b2bua_are_joined_by_header_suffix_session_id_or_number_in_whatever_
             if !ours.is_empty() {
                 outer = outer.with(&ours);
             }
-            let mut inner = outer.b2b_to(call_id, "101", FROM);
+            let mut inner = Invite::b2b(call_id, "101", FROM);
             if !theirs.is_empty() {
                 inner = inner.with(&theirs);
             }
@@ -212,7 +212,7 @@ fn two_calls_that_fit_equally_well_are_never_guessed_between() {
         site.see(&outer.text());
         site.see(&outer.response(200, "pbx"));
     }
-    let inner = Invite::from_trunk("x", "x", "x").b2b_to("b1", "101", FROM);
+    let inner = Invite::b2b("b1", "101", FROM);
     site.see(&inner.text());
     site.see(&inner.response(180, "p1"));
     assert_eq!(site.calls.len(), 3);

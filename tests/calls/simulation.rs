@@ -102,7 +102,7 @@ impl Office {
                 let outer = Invite::from_trunk(&call_id, &caller, "600");
                 let from = format!("<sip:{caller}@192.0.2.1>");
                 let leg = |phone: &&'static str| {
-                    let inner = outer.b2b_to(&format!("{call_id}-leg-{phone}x"), phone, &from);
+                    let inner = Invite::b2b(&format!("{call_id}-leg-{phone}x"), phone, &from);
                     (inner.with(&format!("X-CID: {call_id}")), *phone)
                 };
                 let legs = PHONES.iter().skip(2).take(3).map(leg).collect();

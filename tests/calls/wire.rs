@@ -55,7 +55,7 @@ impl Invite {
     }
 
     /// A B2BUA's own INVITE to the phone with this extension: a new Call-ID and the PBX's Via alone.
-    pub fn b2b_to(&self, call_id: &str, extension: &str, from: &str) -> Self {
+    pub fn b2b(call_id: &str, extension: &str, from: &str) -> Self {
         Self {
             call_id: call_id.into(),
             vias: vec![format!("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK-b-{call_id}")],
@@ -160,7 +160,7 @@ impl Invite {
 }
 
 fn lines(vias: &[String]) -> String {
-    vias.iter().map(|via| format!("Via: {via}\r\n")).collect()
+    vias.iter().flat_map(|via| ["Via: ", via, "\r\n"]).collect()
 }
 
 fn phrase(status: u16) -> &'static str {

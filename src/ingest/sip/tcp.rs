@@ -1,8 +1,7 @@
 //! A TCP address: accepts within limits; each connection is a task of its own, so that none holds up another.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -10,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::census::Census;
 use crate::model::{Tick, Transport};
 use crate::sip::frame::PONG;
 use crate::sip::{Frame, FrameError, Framer};
@@ -19,7 +19,9 @@ use super::pending::Pending;
 
 /// Accepts connections until `stop`, then waits until each has sent what it owes.
 pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, stop: CancellationToken) {
-    let census = Arc::new(Census::new(&front));
+    let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
+    let limits = &front.limits;
+    let census = Census::new("sip_tcp", limits.connections_max, limits.connections_per_source_max, gauge);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -50,69 +52,6 @@ pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, stop: Cancel
     }
     connections.close();
     connections.wait().await;
-}
-
-/// Counts the connections of one address, in all and by source.
-struct Census {
-    seated: Mutex<Seated>,
-    total_max: u32,
-    source_max: u32,
-    gauge: metrics::Gauge,
-}
-
-#[derive(Default)]
-struct Seated {
-    total: u32,
-    sources: HashMap<IpAddr, u32>,
-}
-
-/// A connection's place in the census; dropping it frees it.
-struct Seat {
-    census: Arc<Census>,
-    source: IpAddr,
-}
-
-impl Census {
-    fn new(front: &Front) -> Self {
-        Self {
-            seated: Mutex::default(),
-            total_max: front.limits.connections_max,
-            source_max: front.limits.connections_per_source_max,
-            gauge: metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone()),
-        }
-    }
-
-    /// A place for a connection from `source`; none, and counted, when a limit is reached.
-    fn seat(self: &Arc<Self>, source: IpAddr) -> Option<Seat> {
-        let mut seated = self.seated.lock().unwrap_or_else(PoisonError::into_inner);
-        if seated.total >= self.total_max {
-            dropped("connections");
-            return None;
-        }
-        let count = seated.sources.entry(source).or_insert(0);
-        if *count >= self.source_max {
-            dropped("connections_per_source");
-            return None;
-        }
-        *count += 1;
-        seated.total += 1;
-        self.gauge.increment(1.0);
-        Some(Seat { census: self.clone(), source })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut seated = self.census.seated.lock().unwrap_or_else(PoisonError::into_inner);
-        seated.total = seated.total.saturating_sub(1);
-        if let Some(count) = seated.sources.get_mut(&self.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                seated.sources.remove(&self.source);
-            }
-        }
-        self.census.gauge.decrement(1.0);
-    }
 }
 
 struct Connection {

@@ -17,7 +17,7 @@ use super::pending::Pending;
 pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: CancellationToken) {
     let pending = Pending::new(front.pending_max(), front.limits.commit_wait_ms.into());
     let gauge = metrics::gauge!("hookswitch_sip_pending_replies", "listener" => front.name.clone());
-    let mut line = Line { front, socket, pending, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
+    let mut line = Line { front, socket, pending, shown: 0, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
     let mut committed = line.front.committed.clone();
     loop {
         let now = line.front.clock.now();
@@ -38,10 +38,12 @@ pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: Cancellati
             },
             () = tokio::time::sleep(wait), if holding => {}
         }
+        let before = line.shown;
         let watermark = *committed.borrow_and_update();
         line.flush(watermark);
-        #[expect(clippy::cast_precision_loss, reason = "a bounded count, far below 2^52")]
-        gauge.set(line.pending.len() as f64);
+        line.shown = u32::try_from(line.pending.len()).unwrap_or(u32::MAX);
+        // The listener's sockets share the gauge, so each tells only what changed.
+        gauge.increment(f64::from(line.shown) - f64::from(before));
     }
 }
 
@@ -50,6 +52,8 @@ struct Line {
     front: Arc<Front>,
     socket: UdpSocket,
     pending: Pending<Waiting>,
+    /// What the gauge has been told of `pending`.
+    shown: u32,
     buffer: Box<[u8]>,
 }
 

@@ -1,0 +1,132 @@
+//! Numbers an operator may turn: what is granted, what is bounded, what is kept.
+
+use super::read::{Origin, Section};
+
+/// `[registrar]`: what registrar listeners grant (RFC 3261 §10.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registrar {
+    /// `expires_default_s`: granted when a phone asks for nothing. Default 3600.
+    pub expires_default_s: u32,
+    /// `expires_min_s`: shorter wishes (under an hour) get 423. Default 60.
+    pub expires_min_s: u32,
+    /// `expires_max_s`: longer wishes are cut to this. Default 7200.
+    pub expires_max_s: u32,
+    /// `contacts_max`: bindings of one address-of-record; the oldest goes first. Default 10.
+    pub contacts_max: u32,
+}
+
+/// `[limits]`: bounds on what peers can make us hold. What passes one is refused or dropped, and counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `devices_max`: devices of one account. Default 100 000.
+    pub devices_max: u32,
+    /// `devices_per_second_max`: new devices a second in one account. Default 1000.
+    pub devices_per_second_max: u32,
+    /// `pending_replies_max`: replies a UDP socket holds back until their change is committed. Default 20 000.
+    pub pending_replies_max: u32,
+    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
+    pub commit_wait_ms: u32,
+    /// `connections_max`: connections of one TCP address. Default 10 000.
+    pub connections_max: u32,
+    /// `connections_per_source_max`: of them, from one address. Default 1000.
+    pub connections_per_source_max: u32,
+    /// `connection_idle_s`: a connection silent for this long is closed. Default 7500 (the longest default
+    /// registration and some grace).
+    pub connection_idle_s: u32,
+    /// `http_connections_max`: connections of one HTTP address. Default 20 000.
+    pub http_connections_max: u32,
+    /// `http_connections_per_source_max`: of them, from one address. Default 20 000, since a proxy is one source.
+    pub http_connections_per_source_max: u32,
+    /// `message_wait_s`: a message begun on a stream must be complete after this long. Default 10.
+    pub message_wait_s: u32,
+}
+
+/// `[retention]`: how long history is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// `calls_days`: calls. Default 90.
+    pub calls_days: u32,
+    /// `trails_days`: why a user got or did not get a popup. Default 30.
+    pub trails_days: u32,
+}
+
+impl Registrar {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let expires_default_s = number(&mut section, "expires_default_s", 3600, 1, MONTH_S);
+        let expires_min_s = number(&mut section, "expires_min_s", 60, 1, 3600);
+        let expires_max_s = number(&mut section, "expires_max_s", 7200, 1, MONTH_S);
+        let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
+        if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
+            let what = "must lie between expires_min_s and expires_max_s";
+            section.problem(&Origin::Default, "expires_default_s", what);
+        }
+        section.finish(&["expires_default_s", "expires_min_s", "expires_max_s", "contacts_max"]);
+        Self { expires_default_s, expires_min_s, expires_max_s, contacts_max }
+    }
+}
+
+impl Limits {
+    /// `connection_idle_s` in milliseconds.
+    #[must_use]
+    pub fn idle_ms(&self) -> u64 {
+        u64::from(self.connection_idle_s) * 1000
+    }
+
+    /// `message_wait_s` in milliseconds.
+    #[must_use]
+    pub fn message_wait_ms(&self) -> u64 {
+        u64::from(self.message_wait_s) * 1000
+    }
+
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let limits = Self {
+            devices_max: number(&mut section, "devices_max", 100_000, 1, 10_000_000),
+            devices_per_second_max: number(&mut section, "devices_per_second_max", 1000, 1, 1_000_000),
+            pending_replies_max: number(&mut section, "pending_replies_max", 20_000, 1, 1_000_000),
+            commit_wait_ms: number(&mut section, "commit_wait_ms", 1000, 10, 30_000),
+            connections_max: number(&mut section, "connections_max", 10_000, 1, 1_000_000),
+            connections_per_source_max: number(&mut section, "connections_per_source_max", 1000, 1, 1_000_000),
+            connection_idle_s: number(&mut section, "connection_idle_s", 7500, 1, MONTH_S),
+            http_connections_max: number(&mut section, "http_connections_max", 20_000, 1, 1_000_000),
+            http_connections_per_source_max: number(
+                &mut section,
+                "http_connections_per_source_max",
+                20_000,
+                1,
+                1_000_000,
+            ),
+            message_wait_s: number(&mut section, "message_wait_s", 10, 1, 3600),
+        };
+        section.finish(&[
+            "devices_max",
+            "devices_per_second_max",
+            "pending_replies_max",
+            "commit_wait_ms",
+            "connections_max",
+            "connections_per_source_max",
+            "connection_idle_s",
+            "http_connections_max",
+            "http_connections_per_source_max",
+            "message_wait_s",
+        ]);
+        limits
+    }
+}
+
+impl Retention {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let retention = Self {
+            calls_days: number(&mut section, "calls_days", 90, 1, 36_500),
+            trails_days: number(&mut section, "trails_days", 30, 1, 36_500),
+        };
+        section.finish(&["calls_days", "trails_days"]);
+        retention
+    }
+}
+
+fn number(section: &mut Section<'_>, name: &str, default: u32, min: u32, max: u32) -> u32 {
+    let number = section.number(name, default.into(), min.into()..=max.into());
+    u32::try_from(number).unwrap_or(default)
+}
+
+const MONTH_S: u32 = 31 * 86_400;
