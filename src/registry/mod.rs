@@ -4,6 +4,7 @@
 //! the next group commit. Who promises a change to anyone waits for its number ([`Registry::committed`]).
 
 mod agents;
+mod bound;
 mod bucket;
 mod contact;
 mod defaults;
@@ -11,12 +12,14 @@ mod devices;
 mod edit;
 mod error;
 mod history;
+mod homes;
 mod index;
 mod limits;
 mod links;
 mod live;
 mod noun;
 mod nouns;
+mod order;
 mod outbox;
 mod record;
 mod register;
@@ -53,7 +56,7 @@ pub use streams::Streams;
 pub use table::{Page, Table};
 
 use agents::Agents;
-use devices::Devices;
+use homes::Devices;
 use links::Links;
 use outbox::Outbox;
 
@@ -267,13 +270,15 @@ impl Records for Registry {
             Kind::Link => self.links.get(LinkId(id)).map(Row::Link),
             Kind::Device => {
                 let record = self.devices.records.get(&DeviceId(id))?;
-                Some(Row::Device(Box::new(Stored { value: record.device.clone(), seq: record.seq })))
+                Some(Row::Device(Box::new(Stored { value: record.device(), seq: record.seq })))
             }
             Kind::Bindings => {
                 let record = self.devices.records.get(&DeviceId(id))?;
+                let now = self.clock.now();
+                let written = record.bindings.iter().map(|bound| bound.to_contact(now.to_unix(bound.expires_at)));
                 (!record.bindings.is_empty()).then(|| Row::Bindings {
-                    device: record.device.id,
-                    contacts: contacts::encode(&record.bindings, self.clock.now()),
+                    device: record.id,
+                    contacts: contacts::encode(written),
                     seq: record.bindings_seq,
                 })
             }

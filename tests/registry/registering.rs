@@ -164,6 +164,9 @@ async fn a_contact_is_found_while_it_is_bound_and_not_afterwards() {
     let mut both = [one, two];
     both.sort();
     assert_eq!(find("sip:101@192.0.2.10:5062"), both);
+    bind("101", &["sip:101@192.0.2.10:5062;transport=tcp", "sip:101@192.0.2.10:5062;transport=udp"]);
+    bind("101", &["sip:101@192.0.2.10:5062;transport=udp"]);
+    assert_eq!(find("sip:101@192.0.2.10:5062"), both, "parameters apart it is still bound");
     bind("101", &["sip:101@192.0.2.99:5062"]);
     assert_eq!(find("sip:101@192.0.2.10:5062"), [two]);
     assert_eq!(find("sip:a@[2001:db8::1]"), []);
