@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::api::{items, text};
+use crate::wire::Invite;
 use crate::world::{Agent, Engine, World, each, on_both_engines};
 
 on_both_engines! {
@@ -207,6 +208,25 @@ async fn x9_a_dry_run_says_what_the_real_call_then_does(engine: Engine) {
         assert!(world.reasons(&ended, &people[1]).await.contains(&said[1].1));
         world.restart().await;
     }
+
+    // Told as soon as a call joins the queue, before any phone rings: said and done alike.
+    let dry = ask(&world, json!({ "queue": queue["id"] })).await;
+    assert!(dry["rows"].as_array().unwrap().iter().all(|row| row["on_join"].is_null()), "nobody is told: {dry:#}");
+    let settings = json!({ "settings": { "queue_notice": "join" } });
+    world.api.patch(&format!("/v1/accounts/{}", text(&queue["account"])), settings).await;
+    world.edit("devices", &devices[0]["id"], json!({ "enabled": false })).await;
+    let dry = ask(&world, json!({ "queue": queue["id"] })).await;
+    let waits = Invite::from_trunk("waits", "+33142685300", "600");
+    world.see(&[waits.text(), waits.response(200, "queue")]).await;
+    world.call("waits", "calling").await;
+    for (agent, said) in people.iter().zip(["offered", "queue_not_set", "user_disabled", "dnd"]) {
+        let row = dry["rows"].as_array().unwrap().iter().find(|row| row["user"] == agent.id.as_str());
+        assert_eq!(row.unwrap()["on_join"], said, "{dry:#}");
+        assert_eq!(agent.screen().await.len(), usize::from(said == "offered"), "{said}");
+    }
+    world.see(&[waits.bye("queue")]).await;
+    world.call("waits", "ended").await;
+    world.edit("devices", &devices[0]["id"], json!({ "enabled": true })).await;
 
     // A question leaves nothing behind.
     let [calls, devices] = [world.api.get("/v1/calls").await, world.api.get("/v1/devices").await];
