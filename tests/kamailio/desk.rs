@@ -38,7 +38,16 @@ pub struct Person {
 impl Scene {
     /// Sets everything up. Kamailio relays registrations over `transport`.
     pub async fn open(folder: &Folder, transport: &str) -> Self {
-        let daemon = Daemon::start(folder).await;
+        Self::open_beside(folder, Daemon::start(folder).await, transport).await
+    }
+
+    /// The same on a Postgres database.
+    pub async fn open_on_postgres(folder: &Folder, url: &str) -> Self {
+        let daemon = Daemon::start_with(folder, &format!("[database]\nurl = \"{url}\"\n")).await;
+        Self::open_beside(folder, daemon, "udp").await
+    }
+
+    async fn open_beside(folder: &Folder, daemon: Daemon, transport: &str) -> Self {
         let replica = format!("sip:{};transport={transport}", daemon.replica);
         let office = Office::open(folder, &replica, &format!("sip:{}", daemon.mirror)).await;
         let admin = daemon.api();
