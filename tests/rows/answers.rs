@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::api::{items, text};
+use crate::wire::Invite;
 use crate::world::{Agent, Engine, World, each, on_both_engines};
 
 on_both_engines! {
@@ -17,14 +18,7 @@ const OUTSIDE: &str = "+14155550100";
 
 async fn x3_the_trail_says_for_every_call_and_user_why_a_popup_came_or_did_not(engine: Engine) {
     let mut world = World::open("x3", engine).await;
-    let mut devices = Vec::new();
-    for extension in ["101", "102", "103", "104", "105", "106", "107"] {
-        devices.push(world.phone(extension).await);
-    }
-    let mut people = Vec::new();
-    for (name, device) in ["Ann", "Bob", "Cid", "Dee", "Eve", "Fay"].iter().zip(&devices) {
-        people.push(world.agent(name, &[device]).await);
-    }
+    let (devices, people) = staff(&world, &["Ann", "Bob", "Cid", "Dee", "Eve", "Fay"]).await;
     let [ann, bob, cid, dee, eve, fay] = &people[..] else { panic!("six people") };
     world.edit("users", &json!(cid.id), json!({ "enabled": false })).await;
     dee.api.patch("/v1/me", json!({ "dnd": true })).await;
@@ -32,9 +26,10 @@ async fn x3_the_trail_says_for_every_call_and_user_why_a_popup_came_or_did_not(e
     world.edit("users", &json!(fay.id), json!({ "pop_on": "answer" })).await;
     let queue = world.queue("sales", "600", &[&devices[0], &devices[1]]).await;
     world.edit("users", &json!(ann.id), json!({ "queues": [queue["id"]] })).await;
+    let nobodys = world.phone("107").await;
     let _tab = ann.tab().await;
 
-    // One call from outside rings everybody, 107 of which is nobody's.
+    // One call from outside rings everybody, and 107, which is nobody's.
     let all = ["101", "102", "103", "104", "105", "106", "107"];
     let direct = world.ring("direct", OUTSIDE, "100", &all).await;
     world.see(&direct.given_up()).await;
@@ -53,16 +48,8 @@ async fn x3_the_trail_says_for_every_call_and_user_why_a_popup_came_or_did_not(e
     let trail = world.trail(&direct).await;
     let nobody: Vec<_> = trail.iter().filter(|entry| entry["user"].is_null()).collect();
     assert_eq!(nobody.len(), 1);
-    assert_eq!((&nobody[0]["reason"], &nobody[0]["device"]), (&json!("not_linked"), &devices[6]["id"]));
-    // Each step names the event that was seen, the device, and who was connected.
-    for entry in &trail {
-        assert!(text(&entry["event"]).contains("direct"), "no Call-ID: {entry:#}");
-        assert!(devices.iter().any(|device| device["id"] == entry["device"]), "no device: {entry:#}");
-        let sessions = i64::from(entry["user"] == ann.id.as_str());
-        assert_eq!(entry["sessions"], sessions, "{entry:#}");
-    }
-    let rang = trail.iter().find(|entry| entry["reason"] == "offered").unwrap();
-    assert!(text(&rang["event"]).contains("180"), "{rang:#}");
+    assert_eq!((&nobody[0]["reason"], &nobody[0]["device"]), (&json!("not_linked"), &nobodys["id"]));
+    steps_are_complete(&trail, ann);
 
     // A queue call, a colleague's call and one to the outside have reasons of their own.
     let call = world.ring("queued", OUTSIDE, "600", &["101", "102"]).await;
@@ -91,6 +78,18 @@ async fn x3_the_trail_says_for_every_call_and_user_why_a_popup_came_or_did_not(e
     for (call, before) in calls.iter().zip(&before) {
         assert_eq!(&world.trail(call).await, before);
     }
+}
+
+/// Each step names the event that was seen, the device, and who was connected: `connected` alone.
+fn steps_are_complete(trail: &[Value], connected: &Agent) {
+    for entry in trail {
+        assert!(text(&entry["event"]).contains("direct"), "no Call-ID: {entry:#}");
+        assert!(entry["device"].is_string() && entry["at"].is_i64(), "{entry:#}");
+        let sessions = i64::from(entry["user"] == connected.id.as_str());
+        assert_eq!(entry["sessions"], sessions, "{entry:#}");
+    }
+    let offered = trail.iter().find(|entry| entry["reason"] == "offered").expect("somebody was");
+    assert!(text(&offered["event"]).contains("180"), "{offered:#}");
 }
 
 async fn x5_who_held_an_extension_can_be_asked_of_any_moment(engine: Engine) {
@@ -155,31 +154,21 @@ async fn x5_who_held_an_extension_can_be_asked_of_any_moment(engine: Engine) {
 
 async fn x9_a_dry_run_says_what_the_real_call_then_does(engine: Engine) {
     let mut world = World::open("x9", engine).await;
-    let mut devices = Vec::new();
-    for extension in ["101", "102", "103", "104"] {
-        devices.push(world.phone(extension).await);
-    }
-    let mut people = Vec::new();
-    for (name, device) in ["Ann", "Bob", "Cid", "Dee"].iter().zip(&devices) {
-        people.push(world.agent(name, &[device]).await);
-    }
+    let (devices, people) = staff(&world, &["Ann", "Bob", "Cid", "Dee"]).await;
     let queue = world.queue("sales", "600", &devices.iter().collect::<Vec<_>>()).await;
     for at in [0, 2, 3] {
         world.edit("users", &json!(people[at].id), json!({ "queues": [queue["id"]] })).await;
     }
     world.edit("users", &json!(people[2].id), json!({ "enabled": false })).await;
     people[3].api.patch("/v1/me", json!({ "dnd": true })).await;
-    let ask = async |world: &World, question: Value| {
-        let mut question = question;
-        question["pbx"] = json!(world.pbx);
-        question["caller"] = json!("+33142685300");
-        world.api.post("/v1/popups/preview", question).await
-    };
-
     for round in ["before", "after"] {
-        let dry = ask(&world, json!({ "queue": queue["id"] })).await;
+        let dry = dry_run(&world, "queue", &queue["id"]).await;
         assert_eq!(dry["direction"], "inbound");
-        assert_eq!(dry, ask(&world, json!({ "dialled": "600" })).await, "the queue by its number is the same question");
+        assert_eq!(
+            dry,
+            dry_run(&world, "dialled", &json!("600")).await,
+            "the queue by its number is the same question"
+        );
         let of = |agent: &Agent| {
             let mut rows = dry["rows"].as_array().unwrap().iter().filter(|row| row["user"] == agent.id.as_str());
             let row = rows.next().unwrap_or_else(|| panic!("{dry:#}"));
@@ -196,7 +185,7 @@ async fn x9_a_dry_run_says_what_the_real_call_then_does(engine: Engine) {
         assert_eq!(said, expected.map(|(ring, answer)| (ring.to_owned(), answer.to_owned())), "{round}");
 
         // The real call rings everybody and Bob answers: each got what was said.
-        let call = world.ring(round, "+33142685300", "600", &["101", "102", "103", "104"]).await;
+        let call = world.ring(round, "+33199001234", "600", &["101", "102", "103", "104"]).await;
         let ringing = world.call(round, "ringing").await;
         for (agent, (on_ring, _)) in people.iter().zip(&said) {
             assert_eq!(world.reasons(&ringing, agent).await.first(), Some(on_ring), "{round}");
@@ -208,9 +197,11 @@ async fn x9_a_dry_run_says_what_the_real_call_then_does(engine: Engine) {
         world.restart().await;
     }
 
+    a_join_is_said_and_done_alike(&world, &queue, &devices[0], &people).await;
+
     // A question leaves nothing behind.
     let [calls, devices] = [world.api.get("/v1/calls").await, world.api.get("/v1/devices").await];
-    let dry = ask(&world, json!({ "dialled": "101" })).await;
+    let dry = dry_run(&world, "dialled", &json!("101")).await;
     assert_eq!(dry["rows"][0]["on_ring"], "offered", "direct calls ask for no queue: {dry:#}");
     assert_eq!([world.api.get("/v1/calls").await, world.api.get("/v1/devices").await], [calls, devices]);
     assert_eq!(people[0].screen().await, [Value::Null; 0]);
@@ -219,6 +210,44 @@ async fn x9_a_dry_run_says_what_the_real_call_then_does(engine: Engine) {
 /// Moments are told apart by milliseconds.
 async fn next_moment() {
     tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+/// With `queue_notice = join` people are told before any phone rings, so that a disabled phone does not matter.
+async fn a_join_is_said_and_done_alike(world: &World, queue: &Value, first: &Value, people: &[Agent]) {
+    let dry = dry_run(world, "queue", &queue["id"]).await;
+    assert!(dry["rows"].as_array().unwrap().iter().all(|row| row["on_join"].is_null()), "nobody is told: {dry:#}");
+    let settings = json!({ "settings": { "queue_notice": "join" } });
+    world.api.patch(&format!("/v1/accounts/{}", text(&queue["account"])), settings).await;
+    world.edit("devices", &first["id"], json!({ "enabled": false })).await;
+    let dry = dry_run(world, "queue", &queue["id"]).await;
+    let waits = Invite::from_trunk("waits", "+33199001234", "600");
+    world.see(&[waits.text(), waits.response(200, "queue")]).await;
+    world.call("waits", "calling").await;
+    for (agent, said) in people.iter().zip(["offered", "queue_not_set", "user_disabled", "dnd"]) {
+        let row = dry["rows"].as_array().unwrap().iter().find(|row| row["user"] == agent.id.as_str());
+        assert_eq!(row.unwrap()["on_join"], said, "{dry:#}");
+        assert_eq!(agent.screen().await.len(), usize::from(said == "offered"), "{said}");
+    }
+    world.see(&[waits.bye("queue")]).await;
+    world.call("waits", "ended").await;
+    world.edit("devices", &first["id"], json!({ "enabled": true })).await;
+}
+
+/// Who would pop for a call from France (a number kept for fiction)?
+async fn dry_run(world: &World, way: &str, value: &Value) -> Value {
+    let question = json!({ "pbx": world.pbx, "caller": "+33199001234", way: value });
+    world.api.post("/v1/popups/preview", question).await
+}
+
+/// Phones 101 and up, and people, one a phone.
+async fn staff(world: &World, names: &[&str]) -> (Vec<Value>, Vec<Agent>) {
+    let (mut devices, mut people) = (Vec::new(), Vec::new());
+    for (extension, name) in (101..).zip(names) {
+        let device = world.phone(&extension.to_string()).await;
+        people.push(world.agent(name, &[&device]).await);
+        devices.push(device);
+    }
+    (devices, people)
 }
 
 /// Deletes; panics unless the answer is 204.

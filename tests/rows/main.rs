@@ -5,9 +5,6 @@ mod answers;
 mod people;
 mod phones;
 mod popups;
-#[path = "../support/postgres.rs"]
-#[allow(dead_code, reason = "each test program uses the part it needs")]
-mod postgres;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../calls/wire.rs"]

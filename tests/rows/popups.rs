@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::events::Events;
 use crate::support::wait::until;
 use crate::wire::Invite;
-use crate::world::{Engine, World, each, on_both_engines};
+use crate::world::{Agent, Engine, Inbound, World, each, on_both_engines};
 
 on_both_engines! {
     t15_queue_set_notifies_before_the_answer_and_queue_not_set_once_the_user_answers,
@@ -68,12 +68,7 @@ async fn x4_one_popup_a_call_and_user_across_devices_forks_tabs_re_rings_and_res
 
     // One phone of each rings out and rings again. Ann's popup stays, since her second phone rings all the time; Bob's
     // goes and comes back.
-    let again: Vec<Invite> = [0, 2].iter().map(|at: &usize| rung_again(&call.legs[*at])).collect();
-    for (before, after) in [0, 2].iter().zip(&again) {
-        let leg = &call.legs[*before];
-        world.see(&[leg.cancel(""), leg.response(487, &format!("phone{before}"))]).await;
-        world.see(&[after.text(), after.response(180, "again")]).await;
-    }
+    let again = ring_again(&world, &call, &[0, 2]).await;
     until("Bob's popup is back", async || (states(&bobs).len() == 3).then_some(())).await;
     assert_eq!(states(&bobs), ["offered", "rescinded", "offered"]);
     assert_eq!(bobs.of("offer")[1]["reason"], "timeout");
@@ -94,12 +89,11 @@ async fn x4_one_popup_a_call_and_user_across_devices_forks_tabs_re_rings_and_res
     let bobs = bob.tab().await;
 
     // She answers on the second phone; Bob's popup goes. Then the daemon is stopped while she talks.
-    let mut messages = Vec::new();
+    let mut messages = call.answered(1);
     for loser in &again {
-        messages.push(loser.cancel("SIP;cause=200;text=\"Call completed elsewhere\""));
-        messages.push(loser.response(487, "again"));
+        messages
+            .extend([loser.cancel("SIP;cause=200;text=\"Call completed elsewhere\""), loser.response(487, "again")]);
     }
-    messages.extend(call.answered(1));
     world.see(&messages).await;
     for tab in &tabs {
         tab.wait("she talks", |event| event.data["state"] == "answered").await;
@@ -113,20 +107,25 @@ async fn x4_one_popup_a_call_and_user_across_devices_forks_tabs_re_rings_and_res
     let closed = tab.wait("its end", |event| event.data["state"] == "ended").await;
     assert_eq!(closed.data["id"], popup["id"]);
 
-    // One offer for each of them in the record, each closed; nothing is left on a screen, and a late copy brings nothing.
-    let ended = world.call("a1", "ended").await;
-    let mut users = each(ended["offers"].as_array().unwrap(), "user");
-    users.sort();
-    let mut both = [ann.id.clone(), bob.id.clone()];
-    both.sort();
-    assert_eq!(users, both);
-    assert!(ended["offers"].as_array().unwrap().iter().all(|offer| offer["closed_at"].is_i64()), "{ended:#}");
+    // Nothing is left open, and a late copy brings nothing back.
+    one_closed_offer_each(&world.call("a1", "ended").await, &[&ann, &bob]);
     world.see(&[call.outer.text(), call.legs[1].text(), call.legs[1].response(180, "phone1")]).await;
     let next = world.ring("a2", OUTSIDE, "103", &["103"]).await;
     assert_eq!((ann.screen().await, bob.screen().await.len()), (vec![], 1));
     world.see(&next.given_up()).await;
     world.call("a2", "ended").await;
     assert_eq!(bob.screen().await, [Value::Null; 0]);
+}
+
+/// The record of a call has one offer for each of them, and each is closed.
+fn one_closed_offer_each(call: &Value, agents: &[&Agent]) {
+    let offers = call["offers"].as_array().expect("a list");
+    let mut users = each(offers, "user");
+    users.sort();
+    let mut expected: Vec<String> = agents.iter().map(|agent| agent.id.clone()).collect();
+    expected.sort();
+    assert_eq!(users, expected);
+    assert!(offers.iter().all(|offer| offer["closed_at"].is_i64()), "{call:#}");
 }
 
 /// The states an only popup went through on this tab.
@@ -138,10 +137,17 @@ fn states(tab: &Events) -> Vec<String> {
     states
 }
 
-/// The PBX tries the phone of this leg once more: a new branch of the same call.
-fn rung_again(leg: &Invite) -> Invite {
-    let mut again = leg.clone();
-    again.vias[0].push_str("-again");
+/// These phones ring out, and the PBX tries each once more: a new branch of the same call.
+async fn ring_again(world: &World, call: &Inbound, phones: &[usize]) -> Vec<Invite> {
+    let mut again = Vec::new();
+    for at in phones {
+        let leg = &call.legs[*at];
+        let mut branch = leg.clone();
+        branch.vias[0].push_str("-again");
+        world.see(&[leg.cancel(""), leg.response(487, &format!("phone{at}"))]).await;
+        world.see(&[branch.text(), branch.response(180, "again")]).await;
+        again.push(branch);
+    }
     again
 }
 

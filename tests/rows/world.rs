@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::postgres::Server;
 use crate::support::api::{Api, items, text};
 use crate::support::daemon::Daemon;
 use crate::support::events::Events;
 use crate::support::folder::Folder;
+use crate::support::postgres::Server;
 use crate::support::wait::until;
 use crate::wire::Invite;
 
