@@ -13,7 +13,7 @@ use super::index::Index;
 use super::record::Record;
 use super::wheel::Wheel;
 use super::{ChangeError, Changed, DeviceView, Page, Registry};
-use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, PbxId, UnixMillis};
+use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, PbxId, UnixMillis, UserId};
 use crate::store::{DirtyKey, Kind, Seq};
 
 /// Every device, and how to find it. Lock order: a record, then the leaves (order, indexes, wheel, journal).
@@ -109,6 +109,16 @@ impl Registry {
             }
             from = Some(end);
         }
+    }
+
+    /// The devices linked to this user now, by extension as in any listing, and the newest change of those links.
+    #[must_use]
+    pub fn devices_of_user(&self, user: UserId) -> (Vec<DeviceView>, Seq) {
+        let links = self.links_of_user(user);
+        let newest = links.iter().map(|link| link.seq).max().unwrap_or_default();
+        let mut views: Vec<_> = links.iter().filter_map(|link| self.device(link.value.device)).collect();
+        views.sort_by_cached_key(|view| OrderKey::of_device(&view.device));
+        (views, newest)
     }
 
     /// How many devices the account has.
@@ -301,7 +311,11 @@ impl AccountDevices {
 
 impl OrderKey {
     fn of(record: &Record) -> Self {
-        Self::new(record.extension(), record.device.pbx, record.device.id)
+        Self::of_device(&record.device)
+    }
+
+    fn of_device(device: &Device) -> Self {
+        Self::new(device.extension.as_deref().unwrap_or(&device.user), device.pbx, device.id)
     }
 
     fn new(extension: &str, pbx: PbxId, id: DeviceId) -> Self {

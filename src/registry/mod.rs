@@ -35,7 +35,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Pbx, Queue, Site, Tick, Token, TrailEntry, Transition,
+    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token, TrailEntry, Transition,
     User, UserId,
 };
 use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
@@ -88,8 +88,8 @@ pub struct Registry {
     store: Store,
     clock: Clock,
     limits: Limits,
-    /// Until then no passive binding counts as gone.
-    restart_grace_until: Tick,
+    /// When it was opened.
+    started: Now,
     /// What the site tasks take over.
     calls_at_start: Mutex<Vec<Call>>,
 }
@@ -130,7 +130,7 @@ impl Registry {
             edit: Mutex::new(()),
             journal,
             store,
-            restart_grace_until: now.tick + limits.restart_grace_ms,
+            started: now,
             calls_at_start: Mutex::default(),
             clock,
             limits,
@@ -157,7 +157,10 @@ impl Registry {
     /// # Errors
     /// [`NotStored`]: the change stays and is stored when it can be; ask again.
     pub async fn committed(&self, seq: Seq) -> Result<(), NotStored> {
-        self.journal.committed(seq, self.limits.commit_wait).await
+        self.journal.committed(seq, self.limits.commit_wait).await?;
+        // Who gets an answer finds that the news of it is out.
+        self.release();
+        Ok(())
     }
 
     /// The number up to which changes are stored, for those who hold many answers at once. Ask [`Registry::is_stored`]

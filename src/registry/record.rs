@@ -52,7 +52,10 @@ pub struct BindingSummary {
 pub(super) struct Grace {
     /// Milliseconds after their end.
     pub(super) ms: u64,
-    /// And in no case before this, the end of the grace after a start.
+    /// One that was last refreshed before this, our start, stays at least until `until`: its refreshes may have come
+    /// while we were down.
+    pub(super) started_at: UnixMillis,
+    /// The end of the grace after a start.
     pub(super) until: Tick,
 }
 
@@ -133,7 +136,10 @@ fn is_over(binding: &Binding, now: Now) -> bool {
 fn ends_at(binding: &Binding, grace: Grace) -> Tick {
     match binding.source {
         BindingSource::Registrar => binding.expires_at,
-        BindingSource::Passive => (binding.expires_at + grace.ms).max(grace.until),
+        BindingSource::Passive if binding.refreshed_at < grace.started_at => {
+            (binding.expires_at + grace.ms).max(grace.until)
+        }
+        BindingSource::Passive => binding.expires_at + grace.ms,
     }
 }
 

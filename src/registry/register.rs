@@ -156,7 +156,11 @@ impl Registry {
     /// How long passive bindings of this PBX outlive their time.
     fn grace(&self, pbx: PbxId) -> Grace {
         let seconds = self.pbxs.get(pbx).map_or(0, |pbx| pbx.value.passive_grace_s);
-        Grace { ms: u64::from(seconds) * 1000, until: self.restart_grace_until }
+        Grace {
+            ms: u64::from(seconds) * 1000,
+            started_at: self.started.unix,
+            until: self.started.tick + self.limits.restart_grace_ms,
+        }
     }
 
     fn decide<R>(

@@ -62,8 +62,7 @@ async fn a_new_address_or_firmware_is_news_and_a_new_nat_port_is_not() {
 #[tokio::test]
 async fn what_we_granted_ends_on_time_and_what_a_pbx_granted_turns_stale_first() {
     let clock = Clock::manual(START);
-    let limits = Limits { restart_grace_ms: 0, ..Limits::default() };
-    let (registry, defaults) = office(&clock, limits).await;
+    let (registry, defaults) = office(&clock, Limits::default()).await;
     let bind = |user: &str, source| {
         let bound = vec![samples::binding(&registry, user, source, 60_000)];
         samples::set_bindings(&registry, &defaults, user, source, bound).device
