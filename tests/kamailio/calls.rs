@@ -56,6 +56,25 @@ async fn after_a_restart_the_same_call_pops_the_same_way() {
 }
 
 #[tokio::test]
+async fn copies_without_addresses_pop_as_well() {
+    let folder = Folder::new("call-no-addresses");
+    let mut scene = Scene::open_with(&folder, &["TRACE_MODE=4", "WITHOUT_SIP_TRACE"]).await;
+    let call = ann_is_called(&mut scene, &folder).await;
+    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    assert_eq!(scene.bob.has_seen(), [""; 0]);
+    assert_eq!(call["outcome"], "answered");
+}
+
+#[tokio::test]
+async fn copies_that_come_twice_pop_once() {
+    let folder = Folder::new("call-twice");
+    let mut scene = Scene::open_with(&folder, &["TRACE_MODE=4"]).await;
+    ann_is_called(&mut scene, &folder).await;
+    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    assert_eq!(scene.bob.has_seen(), [""; 0]);
+}
+
+#[tokio::test]
 async fn on_postgres_a_call_pops_and_pops_again_after_a_restart() {
     let (folder, server) = (Folder::new("call-postgres"), Server::shared());
     let mut scene = Scene::open_on_postgres(&folder, &server.database()).await;
