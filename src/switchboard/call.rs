@@ -87,10 +87,6 @@ impl LiveCall {
         reading: &Reading,
         ambiguous_join: bool,
     ) {
-        if self.call.legs.len() >= LEGS_MAX {
-            context.effects.push(Effect::Dropped("legs"));
-            return;
-        }
         self.heard(context.now);
         self.call.legs.push(Leg {
             key: event.leg.clone(),
@@ -234,6 +230,11 @@ impl LiveCall {
         self.deadline = winding_down.map_or(self.heard_at + SILENCE_MS, |at| at + WIND_DOWN_MS);
     }
 
+    /// Whether it has as many legs as it may.
+    pub fn is_full(&self) -> bool {
+        self.call.legs.len() >= LEGS_MAX
+    }
+
     pub fn is_over(&self) -> bool {
         self.call.state == CallState::Ended
     }
@@ -333,7 +334,7 @@ impl LiveCall {
 
     /// Notes what a user's device did; disabled users are not attributed.
     pub fn attribute_user(&mut self, context: &Context<'_>, user: UserId, device: DeviceId, action: UserAction) {
-        if !context.view.user(user).is_some_and(|facts| facts.enabled) {
+        if !context.view.user(user).is_some_and(|facts| facts.enabled && facts.account == self.call.account) {
             return;
         }
         self.changed = true;

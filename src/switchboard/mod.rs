@@ -157,15 +157,20 @@ impl Switchboard {
             return;
         };
         let plan = self.plan(&account);
-        let reading = party::read(view, &plan, event.pbx, identity, start);
+        let tenant = identity.device.map(|_| account.id);
+        let reading = party::read(view, &plan, event.pbx, identity, tenant, start);
         let joined = self.joins.find(&self.calls, event.pbx, account.id, now, start, &reading);
-        let id = joined.call.unwrap_or_else(|| CallId::derive(self.site, &start.call_key));
+        let id = self.call_for(start, joined.call, tenant);
         if self.ended.contains(&id) {
             effects.push(Effect::Dropped("leg_of_ended_call"));
             return;
         }
         if self.calls.len() >= CALLS_MAX && !self.calls.contains_key(&id) {
             effects.push(Effect::Dropped("calls"));
+            return;
+        }
+        if self.calls.get(&id).is_some_and(LiveCall::is_full) {
+            effects.push(Effect::Dropped("legs"));
             return;
         }
         let site = self.site;
@@ -181,6 +186,16 @@ impl Switchboard {
         self.on_each(now, view, &[id], &event.evidence, effects, |call, context| {
             call.on_started(context, event, start, identity, &reading, ambiguous_join);
         });
+    }
+
+    /// The call of a new leg: the one it joins, else its own. A call between two tenants of one PBX is a call of each,
+    /// whatever the legs say of one another: neither may see, nor end, what is on the other's screens.
+    fn call_for(&self, start: &LegStart, joined: Option<CallId>, tenant: Option<AccountId>) -> CallId {
+        let own = CallId::derive(self.site, &start.call_key);
+        let Some(tenant) = tenant else { return joined.unwrap_or(own) };
+        let fits = |id: &CallId| self.calls.get(id).is_none_or(|call| call.may_belong_to(tenant));
+        let apart = || CallId::derive(self.site, &format!("{};account={tenant}", start.call_key));
+        [joined.unwrap_or(own), own].into_iter().find(fits).unwrap_or_else(apart)
     }
 
     fn on_time(&mut self, now: Now, view: &dyn View, effects: &mut Vec<Effect>) {

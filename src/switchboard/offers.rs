@@ -99,7 +99,8 @@ pub(super) fn on_call_ended(live: &mut LiveCall, context: &mut Context<'_>) {
     }
     let Some(queue) = live.call.queue else { return };
     for user in context.view.users_of_queue(queue) {
-        if !live.noted.iter().any(|(noted, ..)| *noted == Some(user)) {
+        let ours = context.view.user(user).is_some_and(|facts| facts.account == live.call.account);
+        if ours && !live.noted.iter().any(|(noted, ..)| *noted == Some(user)) {
             note(live, context, Some(user), Reason::NotLinked, None);
         }
     }

@@ -49,11 +49,14 @@ pub struct PreviewRow {
 pub fn preview(view: &dyn View, account: AccountId, question: &PreviewQuestion) -> (Direction, Vec<PreviewRow>) {
     let Some(account) = view.account(account) else { return (Direction::Internal, Vec::new()) };
     let plan = CompiledPlan::new(&account.number_plan);
-    let caller = read_caller(view, &plan, question);
+    let caller = read_caller(view, &plan, account.id, question);
     let direction = if caller.external { Direction::Inbound } else { Direction::Internal };
     let dialled = question.dialled.as_deref();
     let queue = question.queue.or_else(|| dialled.and_then(|number| view.queue_by_number(question.pbx, number)));
-    let devices = devices(view, question, queue);
+    // Other tenants of the PBX may have the same numbers.
+    let queue = queue.filter(|id| view.queue(*id).is_some_and(|queue| queue.account == account.id));
+    let mut devices = devices(view, question, queue);
+    devices.retain(|device| view.device(*device).is_some_and(|facts| facts.account == account.id));
     let ask = |trigger, user: &super::UserFacts, device: Option<DeviceId>| {
         let device_enabled = device.and_then(|d| view.device(d)).is_none_or(|facts| facts.enabled);
         let settings = &account.settings;
@@ -94,7 +97,7 @@ pub fn preview(view: &dyn View, account: AccountId, question: &PreviewQuestion) 
     (direction, rows)
 }
 
-fn read_caller(view: &dyn View, plan: &CompiledPlan, question: &PreviewQuestion) -> Party {
+fn read_caller(view: &dyn View, plan: &CompiledPlan, account: AccountId, question: &PreviewQuestion) -> Party {
     let start = crate::model::LegStart {
         caller: crate::model::Caller {
             number: question.caller.clone().unwrap_or_default(),
@@ -104,7 +107,7 @@ fn read_caller(view: &dyn View, plan: &CompiledPlan, question: &PreviewQuestion)
         ..crate::model::LegStart::default()
     };
     let identity = super::identity::Identity { role: LegRole::TrunkIn, device: None };
-    super::party::read(view, plan, question.pbx, identity, &start).caller
+    super::party::read(view, plan, question.pbx, identity, Some(account), &start).caller
 }
 
 fn devices(view: &dyn View, question: &PreviewQuestion, queue: Option<QueueId>) -> Vec<DeviceId> {

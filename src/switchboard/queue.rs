@@ -1,7 +1,7 @@
 //! Which queue a call is in, as far as SIP shows it.
 
 use super::View;
-use crate::model::{LegRole, LegStart, PbxId, QueueId, QueueRule};
+use crate::model::{AccountId, LegRole, LegStart, PbxId, QueueId, QueueRule};
 
 /// What the rules of a PBX make of a leg.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,9 +14,20 @@ pub(super) struct Recognised {
 }
 
 /// Tries the PBX's rules in their order, then the queue's own number.
-pub(super) fn recognise(view: &dyn View, pbx: PbxId, role: LegRole, start: &LegStart) -> Recognised {
+pub(super) fn recognise(
+    view: &dyn View,
+    pbx: PbxId,
+    role: LegRole,
+    tenant: Option<AccountId>,
+    start: &LegStart,
+) -> Recognised {
     let Some(facts) = view.pbx(pbx) else { return Recognised::default() };
     let dialled = matches!(role, LegRole::TrunkIn | LegRole::FromDevice).then_some(&*start.target.user);
+    // A queue of another PBX or tenant, or one that was deleted, is no answer.
+    let known = |id: &QueueId| {
+        let queue = view.queue(*id);
+        queue.is_some_and(|queue| queue.pbx == pbx && tenant.is_none_or(|tenant| queue.account == tenant))
+    };
     let mut found = Recognised::default();
     for rule in &facts.queue_rules {
         let queue = match rule {
@@ -30,15 +41,14 @@ pub(super) fn recognise(view: &dyn View, pbx: PbxId, role: LegRole, start: &LegS
                 rest.map(|_| *queue)
             }
         };
-        // A queue of another PBX, or one that was deleted, is no answer.
-        let queue = queue.filter(|id| view.queue(*id).is_some_and(|queue| queue.pbx == pbx));
+        let queue = queue.filter(known);
         if found.queue.is_none() && queue.is_some() {
             found.queue = queue;
             found.joins = matches!(rule, QueueRule::Dialled { .. });
         }
     }
     if found.queue.is_none() {
-        found.queue = dialled.and_then(|number| view.queue_by_number(pbx, number));
+        found.queue = dialled.and_then(|number| view.queue_by_number(pbx, number)).filter(known);
         found.joins = found.queue.is_some();
     }
     found

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use hookswitch::model::*;
 use hookswitch::sip::dialog::{Seen, Sighting, Tracker};
 use hookswitch::sip::scan;
+use hookswitch::switchboard::{Effect, Input, Switchboard};
 use proptest::prelude::*;
 
 use super::wire::Invite;
-use super::world::PBX;
+use super::world::{PBX, SITE, World};
 
 /// One message of a made-up conversation, and the time before it.
 #[derive(Clone, Debug)]
@@ -156,4 +157,35 @@ fn a_flood_of_calls_is_bounded_and_says_which_limit_it_met() {
         })
         .collect();
     assert_eq!(seen.iter().filter(|seen| **seen == Seen::Limited("legs")).count(), 40 - 31);
+}
+
+#[test]
+fn a_leg_too_many_leaves_nothing_behind_that_would_swallow_a_later_call() {
+    let start = |now: Now, switchboard: &mut Switchboard, name: &str| {
+        let joins = JoinHints { other_leg: vec!["first".into()], ..JoinHints::default() };
+        let start = LegStart { call_key: name.into(), joins, ..LegStart::default() };
+        event(now, switchboard, name, LegEvent::Started(Box::new(start)))
+    };
+    let mut switchboard = Switchboard::new(SITE);
+    let mut now = Now { tick: Tick(1), unix: UnixMillis(1_800_000_000_000) };
+    let names: Vec<String> = std::iter::once("first".to_owned()).chain((1..100).map(|n| format!("n{n}"))).collect();
+    let dropped: usize = names
+        .iter()
+        .map(|name| start(now, &mut switchboard, name))
+        .filter(|effects| effects.contains(&Effect::Dropped("legs")))
+        .count();
+    assert_eq!((switchboard.calls().count(), dropped), (1, 100 - 64));
+    for name in &names {
+        event(now, &mut switchboard, name, LegEvent::Ended(LegEnd::Cancelled));
+    }
+    assert_eq!(switchboard.calls().count(), 0);
+    now = now.after(60_000);
+    switchboard.apply(now, &Input::Time, &World::new());
+    start(now, &mut switchboard, "n99");
+    assert_eq!(switchboard.calls().count(), 1, "long after, the same name is a new call");
+}
+
+fn event(now: Now, switchboard: &mut Switchboard, leg: &str, event: LegEvent) -> Vec<Effect> {
+    let event = PbxEvent { pbx: PBX, feed: FeedKind::Mirror, leg: LegKey(leg.into()), event, evidence: String::new() };
+    switchboard.apply(now, &Input::Event(&event), &World::new())
 }

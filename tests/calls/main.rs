@@ -7,5 +7,6 @@ mod lifecycle;
 mod queues;
 mod simulation;
 mod site;
+mod tenants;
 mod wire;
 mod world;

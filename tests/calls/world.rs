@@ -30,6 +30,8 @@ pub struct World {
     pub links: Vec<(UserId, DeviceId)>,
     pub queues: BTreeMap<QueueId, Queue>,
     pub sessions: u32,
+    /// Phones of other tenants of the PBX.
+    pub tenants: BTreeMap<DeviceId, AccountId>,
 }
 
 impl World {
@@ -67,6 +69,7 @@ impl World {
             links: Vec::new(),
             queues: BTreeMap::new(),
             sessions: 1,
+            tenants: BTreeMap::new(),
         }
     }
 
@@ -127,7 +130,8 @@ impl View for World {
     }
 
     fn account(&self, id: AccountId) -> Option<Arc<Account>> {
-        (id == ACCOUNT).then(|| Arc::new(self.account.clone()))
+        let known = id == ACCOUNT || self.tenants.values().any(|tenant| *tenant == id);
+        known.then(|| Arc::new(Account { id, ..self.account.clone() }))
     }
 
     fn devices_by_contact(&self, _: PbxId, contact: &ContactKey) -> SmallVec<[DeviceId; 2]> {
@@ -146,7 +150,8 @@ impl View for World {
     fn device(&self, id: DeviceId) -> Option<DeviceFacts> {
         let phone = self.phones.get(&id)?;
         let (extension, enabled) = (phone.extension.into(), phone.enabled);
-        Some(DeviceFacts { account: ACCOUNT, pbx: PBX, extension, label: None, enabled })
+        let account = self.tenants.get(&id).copied().unwrap_or(ACCOUNT);
+        Some(DeviceFacts { account, pbx: PBX, extension, label: None, enabled })
     }
 
     fn device_is_at(&self, id: DeviceId, address: IpAddr) -> Option<bool> {

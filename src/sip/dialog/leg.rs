@@ -22,6 +22,8 @@ pub(super) struct TrackedLeg {
     /// To tag of the answer, or of the latest provisional response.
     pub to_tag: Option<Box<str>>,
     pub phase: Phase,
+    /// Its ringing was told, which is done once: a challenge and another try may come after it.
+    pub rang: bool,
     /// When it ends by itself, or is forgotten once it has ended.
     pub deadline: Tick,
 }
@@ -86,8 +88,8 @@ impl TrackedLeg {
             return None;
         }
         self.remember_to_tag(response.to_tag);
-        let first = self.phase != Phase::Ringing;
         self.phase = Phase::Ringing;
+        let first = !std::mem::replace(&mut self.rang, true);
         first.then_some(LegEvent::Rang)
     }
 
@@ -96,6 +98,7 @@ impl TrackedLeg {
         let first = self.phase == Phase::Calling;
         if first {
             self.phase = Phase::Ringing;
+            self.rang = true;
         }
         first
     }

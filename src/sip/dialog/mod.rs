@@ -8,8 +8,7 @@ mod leg;
 mod start;
 mod thread;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -55,8 +54,8 @@ pub enum Seen {
 #[derive(Default)]
 pub struct Tracker {
     threads: HashMap<Arc<str>, Thread>,
-    /// Lazy: an entry is looked up again when it comes up, and put back when its thread's deadline has moved.
-    deadlines: BinaryHeap<Reverse<(Tick, Arc<str>)>>,
+    /// One entry a thread, its `scheduled`; when it comes up and its thread's deadline has moved, it is put back there.
+    deadlines: BTreeSet<(Tick, Arc<str>)>,
 }
 
 impl Tracker {
@@ -67,11 +66,8 @@ impl Tracker {
 
     /// Ends legs whose time is up and forgets those that ended long ago.
     pub fn poll(&mut self, now: Now, out: &mut Vec<PbxEvent>) {
-        while let Some(Reverse((at, _))) = self.deadlines.peek() {
-            if *at > now.tick {
-                return;
-            }
-            let Some(Reverse((_, call_id))) = self.deadlines.pop() else { return };
+        while self.next_deadline().is_some_and(|at| at <= now.tick) {
+            let Some((_, call_id)) = self.deadlines.pop_first() else { return };
             let Some(thread) = self.threads.get_mut(&call_id) else { continue };
             thread.scheduled = None;
             thread.expire(now, &call_id, out);
@@ -86,7 +82,7 @@ impl Tracker {
     /// When [`Tracker::poll`] has something to do, at the earliest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.deadlines.peek().map(|Reverse((at, _))| *at)
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Call-IDs followed now.
@@ -123,6 +119,7 @@ impl Tracker {
             cseq: 0,
             to_tag: None,
             phase,
+            rang: phase == Phase::Ringing,
             deadline,
         });
         self.schedule(&call_id);
@@ -289,7 +286,8 @@ impl Tracker {
         let to = message.to()?;
         let response = InviteResponse { status, to_tag: to.tag(), session_expires_s: session_expires(message) };
         if let Some(event) = leg.on_response(now.tick, response) {
-            let reason = message.reason_phrase().unwrap_or_default();
+            // What a peer may say at length is kept in the trail of every user concerned.
+            let reason: String = message.reason_phrase().unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();
             let evidence = format!("{status} {reason}, Call-ID {call_id}");
             out.push(PbxEvent { pbx: leg.pbx, feed: leg.feed, leg: leg.key.clone(), event, evidence });
         }
@@ -323,8 +321,10 @@ impl Tracker {
         let Some(thread) = self.threads.get_mut(call_id) else { return };
         let Some(deadline) = thread.next_deadline() else { return };
         if thread.scheduled.is_none_or(|at| deadline < at) {
-            thread.scheduled = Some(deadline);
-            self.deadlines.push(Reverse((deadline, key)));
+            if let Some(later) = thread.scheduled.replace(deadline) {
+                self.deadlines.remove(&(later, Arc::clone(&key)));
+            }
+            self.deadlines.insert((deadline, key));
         }
     }
 }
@@ -340,7 +340,51 @@ fn completed_elsewhere(message: &Message<'_>) -> bool {
 
 const THREADS_MAX: usize = 50_000;
 const CALL_ID_BYTES_MAX: usize = 256;
+const REASON_CHARS_MAX: usize = 64;
 const EARLY_MESSAGES_MAX: usize = 8;
 const EARLY_BYTES_MAX: usize = 8 * 1024;
 /// How much later than what follows it an INVITE may arrive.
 const EARLY_MS: u64 = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UnixMillis;
+
+    fn observe(tracker: &mut Tracker, now: Now, start: &str, branch: usize) -> Vec<PbxEvent> {
+        let cseq = "Call-ID: a\r\nCSeq: 1 INVITE\r\n";
+        let text = format!(
+            "{start}\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK{branch}\r\nFrom: <sip:a@b.example>;tag=1\r\n\
+             To: <sip:101@b.example>\r\n{cseq}\r\n"
+        );
+        let message = scan(text.as_bytes()).unwrap();
+        let (feed, hop) = (FeedKind::Mirror, Hop::Unknown);
+        let pbx = PbxId(uuid::Uuid::nil());
+        let mut events = Vec::new();
+        tracker.poll(now, &mut events);
+        tracker.observe(now, &Sighting { message: &message, pbx, feed, source: None, destination: None, hop }, &mut events);
+        events
+    }
+
+    #[test]
+    fn strays_during_a_long_call_leave_no_deadlines_behind() {
+        let mut tracker = Tracker::default();
+        let mut now = Now { tick: Tick(0), unix: UnixMillis(0) };
+        observe(&mut tracker, now, "INVITE sip:101@b.example SIP/2.0", 0);
+        observe(&mut tracker, now, "SIP/2.0 200 OK", 0);
+        for stray in 1..100 {
+            now = now.after(2 * EARLY_MS);
+            observe(&mut tracker, now, "SIP/2.0 180 Ringing", stray);
+        }
+        assert_eq!((tracker.len(), tracker.deadlines.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_long_reason_phrase_is_cut_before_it_becomes_evidence() {
+        let mut tracker = Tracker::default();
+        let now = Now { tick: Tick(0), unix: UnixMillis(0) };
+        observe(&mut tracker, now, "INVITE sip:101@b.example SIP/2.0", 0);
+        let events = observe(&mut tracker, now, &format!("SIP/2.0 486 {}", "\u{fc}".repeat(4_000)), 0);
+        assert!(events[0].evidence.len() < 200, "{}", events[0].evidence.len());
+    }
+}

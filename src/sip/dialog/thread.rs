@@ -78,6 +78,7 @@ impl<'a> Invite<'a> {
             cseq,
             to_tag: None,
             phase: Phase::Calling,
+            rang: false,
             deadline: now + calling_ms(sighting.feed),
         }
     }
