@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use hookswitch::clock::Clock;
 use hookswitch::model::{BindingSource, DeviceState};
+use hookswitch::registry::streams::{Next, StreamKey};
 use hookswitch::registry::{Limits, NotStored, Registry, Seq};
 use hookswitch::store::{Store, StoreError, Timeouts};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -163,6 +164,30 @@ async fn a_sqlite_file_that_somebody_else_has_locked_is_waited_for_and_written_a
     tokio::time::sleep(timeouts().write).await;
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     stored_after_all(&registry, seq).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_hears_of_a_change_that_a_crash_could_undo() {
+    let (database, clock) = (Database::sqlite(), Clock::manual(START));
+    let registry = database.registry(&clock).await;
+    let defaults = registry.ensure_defaults().unwrap();
+    registry.committed(defaults.seq).await.unwrap();
+    let mut events = registry.streams.subscribe(StreamKey::Account(defaults.account), None).unwrap();
+    assert!(matches!(events.next().await, Next::Snapshot(_)));
+    let mut other = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let granted = samples::register(&registry, &defaults, "101").1;
+    let silence = tokio::time::timeout(Duration::from_millis(300), events.next()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    sqlx::query("COMMIT").execute(&mut other).await.unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        if let Next::Event { event, .. } = events.next().await {
+            heard.push(event.kind);
+            assert!(registry.is_stored(granted));
+        }
+    }
+    assert_eq!(heard, ["device.created", "device.up"]);
 }
 
 #[tokio::test]
