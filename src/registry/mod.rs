@@ -91,7 +91,7 @@ pub struct Registry {
     /// Until then no passive binding counts as gone.
     restart_grace_until: Tick,
     /// What the site tasks take over.
-    calls_at_start: Mutex<Vec<Call>>,
+    calls_at_start: Mutex<Vec<(Call, u32)>>,
 }
 
 /// What changed about those whose offers may have to be closed.
@@ -193,9 +193,10 @@ impl Registry {
         self.journal.drain(wait).await
     }
 
-    /// Calls the database had at start, live and lately ended, for the site tasks to go on with. Empty when asked again.
+    /// Calls the database had at start, live and lately ended, for the site tasks to go on with, each with the last
+    /// position in its trail. Empty when asked again.
     #[must_use]
-    pub fn calls_at_start(&self) -> Vec<Call> {
+    pub fn calls_at_start(&self) -> Vec<(Call, u32)> {
         std::mem::take(&mut *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
