@@ -41,7 +41,7 @@ async fn list_user_devices(
         newest = newest.max(awaits).max(link.seq);
         items.push(answer);
     }
-    state.stored(newest).await?;
+    state.stored(newest.max(state.registry.gone())).await?;
     Ok(Json(Page { items, next: None }))
 }
 

@@ -180,9 +180,11 @@ impl Registry {
             };
             self.devices.unfile(entry.get(), &of_account);
             self.unindex_contacts(entry.get(), &entry.get().bindings);
-            entry.remove();
+            // Still locked: whoever finds it gone finds the number to wait for.
             self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
-            self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 })
+            let seq = self.journal.mark_gone(DirtyKey { kind: Kind::Device, id: id.0 });
+            entry.remove();
+            seq
         };
         self.changed(Changed::Device(id));
         self.announce_device("device.deleted", &view, seq);

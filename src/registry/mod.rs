@@ -173,6 +173,12 @@ impl Registry {
         self.journal.latest()
     }
 
+    /// Number of the latest deletion, whoever made it: what a listing waits for, which shows what is not there any more.
+    #[must_use]
+    pub fn gone(&self) -> Seq {
+        self.journal.gone()
+    }
+
     /// Whether the last attempt to write to the database succeeded.
     #[must_use]
     pub fn database_up(&self) -> bool {

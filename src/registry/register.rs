@@ -83,7 +83,11 @@ impl Registry {
                 let (change, value) = decide(&[]);
                 let bindings = match change {
                     Change::Set(bindings) if !bindings.is_empty() => bindings,
-                    _ => return Registered { device: id, value, seq: None, refused: None },
+                    _ => {
+                        // It may have been deleted a moment ago, and a crash could bring it back.
+                        let seq = Some(self.journal.gone()).filter(|seq| seq.0 > 0);
+                        return Registered { device: id, value, seq, refused: None };
+                    }
                 };
                 if let Some(limit) = self.may_not_appear(&of_account, now) {
                     return Registered { device: id, value, seq: None, refused: Some(limit) };
