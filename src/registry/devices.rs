@@ -180,6 +180,7 @@ impl Registry {
             };
             self.devices.unfile(entry.get(), &of_account);
             self.unindex_contacts(entry.get(), &entry.get().bindings);
+            self.devices.wheel.remove(entry.get().scheduled, id);
             // Still locked: whoever finds it gone finds the number to wait for.
             self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
             let seq = self.journal.mark_gone(DirtyKey { kind: Kind::Device, id: id.0 });

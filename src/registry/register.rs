@@ -233,6 +233,7 @@ impl Registry {
     fn schedule(&self, record: &mut Record, now: Now, grace: Grace) {
         let deadline = record.next_deadline(now, grace);
         if deadline < record.scheduled {
+            self.devices.wheel.remove(record.scheduled, record.device.id);
             record.scheduled = deadline;
             self.devices.wheel.insert(deadline, record.device.id);
         }

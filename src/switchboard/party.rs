@@ -29,9 +29,7 @@ pub(super) fn read(
     let found = queue::recognise(view, pbx, identity.role, tenant, start);
     let near = Near { view, plan, pbx, tenant };
     let (caller, callee) = match identity.role {
-        LegRole::FromDevice => {
-            (device_party(view, identity.device, &start.caller.name), near.dialled(start))
-        }
+        LegRole::FromDevice => (device_party(view, identity.device, &start.caller.name), near.dialled(start)),
         LegRole::TrunkIn => {
             let callee = Party { external: false, ..near.dialled(start) };
             (near.caller(start, found.name.as_deref()), callee)
@@ -40,9 +38,7 @@ pub(super) fn read(
             let callee = device_party(view, identity.device, "");
             (near.caller(start, found.name.as_deref()), callee)
         }
-        LegRole::TrunkOut | LegRole::Ambiguous => {
-            (near.caller(start, found.name.as_deref()), near.dialled(start))
-        }
+        LegRole::TrunkOut | LegRole::Ambiguous => (near.caller(start, found.name.as_deref()), near.dialled(start)),
     };
     Reading { role: identity.role, caller, callee, queue: found.queue, joins_queue: found.joins }
 }

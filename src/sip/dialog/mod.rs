@@ -362,7 +362,11 @@ mod tests {
         let pbx = PbxId(uuid::Uuid::nil());
         let mut events = Vec::new();
         tracker.poll(now, &mut events);
-        tracker.observe(now, &Sighting { message: &message, pbx, feed, source: None, destination: None, hop }, &mut events);
+        tracker.observe(
+            now,
+            &Sighting { message: &message, pbx, feed, source: None, destination: None, hop },
+            &mut events,
+        );
         events
     }
 
