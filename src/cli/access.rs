@@ -13,7 +13,7 @@ use hookswitch::model::{PopOn, Scope, Token, TokenId, User, UserId};
 use hookswitch::registry::{Limits, Registry};
 use hookswitch::store::Store;
 
-use super::Access;
+use super::{Access, say};
 
 /// What can be done with users.
 #[derive(Debug, Subcommand)]
@@ -73,12 +73,12 @@ pub async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
             if access.token.is_some() {
                 let body = json!({ "name": name, "email": email, "enabled": enabled });
                 let user = access.open(config)?.post("/v1/users", &body).await?;
-                println!("{}", user["id"].as_str().unwrap_or_default());
+                say(format_args!("{}", user["id"].as_str().unwrap_or_default()))?;
                 return Ok(());
             }
             let offline = Offline::open(config).await?;
             let id = offline.create_user(name, email, enabled).await?;
-            println!("{id}");
+            say(format_args!("{id}"))?;
         }
         UserCommand::List { access } => {
             let api = access.open(config)?;
@@ -86,7 +86,7 @@ pub async fn user(config: &Config, command: UserCommand) -> anyhow::Result<()> {
             loop {
                 let page = api.get(&path).await?;
                 for user in page["items"].as_array().map(Vec::as_slice).unwrap_or_default() {
-                    println!("{}", user_line(user));
+                    say(format_args!("{}", user_line(user)))?;
                 }
                 let Some(next) = page["next"].as_str() else { return Ok(()) };
                 path = format!("/v1/users?limit=500&after={next}");
@@ -106,11 +106,11 @@ pub async fn token(config: &Config, command: TokenCommand) -> anyhow::Result<()>
         let scope = if scope == ScopeArgument::Admin { "admin" } else { "agent" };
         let body = json!({ "scope": scope, "user": user, "label": label });
         let token = access.open(config)?.post("/v1/tokens", &body).await?;
-        println!("{}", token["secret"].as_str().context("the API gave no secret")?);
+        say(format_args!("{}", token["secret"].as_str().context("the API gave no secret")?))?;
         return Ok(());
     }
     let offline = Offline::open(config).await?;
-    println!("{}", offline.create_token(scope, user, label).await?.reveal());
+    say(format_args!("{}", offline.create_token(scope, user, label).await?.reveal()))?;
     Ok(())
 }
 

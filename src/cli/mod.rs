@@ -10,6 +10,8 @@ mod serve;
 mod sse;
 mod watch;
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -93,13 +95,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     result
 }
 
+/// Prints a line. When nobody reads it any more a command has nothing left to do, and ends in good order.
+fn say(line: impl Display) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("nobody reads what is printed")
+}
+
 async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve::serve(config, file.as_deref()).await,
-        Command::Check => {
-            println!("the configuration is good");
-            Ok(())
-        }
+        Command::Check => say("the configuration is good"),
         Command::Migrate => serve::migrate(&config).await,
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,

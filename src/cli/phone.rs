@@ -9,10 +9,10 @@ use serde_json::Value;
 use hookswitch::config::{Config, Mode};
 use hookswitch::sip::{Method, scan};
 
-use super::Access;
 use super::api::Api;
 use super::line::{Line, kind};
 use super::ring::listener;
+use super::{Access, say};
 
 /// Arguments of `phone`.
 #[derive(Debug, clap::Args)]
@@ -44,14 +44,14 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     let local = source_for(registrar).await?;
     let mut line = Line::open_at(&arguments.extension, "pbx.local", None, local).await?;
     let granted = line.register(registrar, arguments.expires).await?;
-    println!("{} is registered at {registrar} for {granted} s, as {}", arguments.extension, line.address());
+    say(format_args!("{} is registered at {registrar} for {granted} s, as {}", arguments.extension, line.address()))?;
     if let Some(api) = &api {
-        println!("{}", link_to_me(api, &arguments.extension).await?);
+        say(format_args!("{}", link_to_me(api, &arguments.extension).await?))?;
     }
-    println!("Ctrl-C ends it");
+    say("Ctrl-C ends it")?;
     stay(&mut line, registrar, arguments.expires, granted).await?;
     line.register(registrar, 0).await?;
-    println!("{} is gone", arguments.extension);
+    say(format_args!("{} is gone", arguments.extension))?;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut grante
         granted_s = match line.register(registrar, expires_s).await {
             Ok(granted_s) => granted_s,
             Err(error) => {
-                println!("not registered any more ({error:#}); trying again");
+                say(format_args!("not registered any more ({error:#}); trying again"))?;
                 RETRY_S
             }
         };
@@ -102,7 +102,7 @@ async fn answer(line: &Line, tag: &str, bytes: &[u8], source: SocketAddr) -> any
     let reply = match kind(&message) {
         (Some(Method::Invite), None) => {
             let caller = message.from().ok().and_then(|from| from.uri.user.map(str::to_owned));
-            println!("it rings: {}", caller.as_deref().unwrap_or("unknown caller"));
+            say(format_args!("it rings: {}", caller.as_deref().unwrap_or("unknown caller")))?;
             (180, "Ringing")
         }
         (Some(Method::Options | Method::Bye | Method::Cancel | Method::Notify), None) => (200, "OK"),

@@ -11,6 +11,7 @@ use hookswitch::sip::client::{Invite, Phone};
 use hookswitch::sip::scan;
 
 use super::line::{Line, OwnIds, branch, copy, random};
+use super::say;
 
 /// Arguments of `ring`.
 #[derive(Debug, clap::Args)]
@@ -61,25 +62,25 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     let invite = scan(&call.invite)?;
     show(&call.invite, true).await?;
     show(&call.phone.respond(&invite, (180, "Ringing"), &call.tag, None)?, false).await?;
-    println!("{} rings, called by {}", arguments.extension, arguments.from);
+    say(format_args!("{} rings, called by {}", arguments.extension, arguments.from))?;
     sleep(Duration::from_secs(arguments.answer_after)).await;
     if arguments.missed {
         show(&call.pbx.cancel(&invite)?, true).await?;
         let cancelled = call.phone.respond(&invite, (487, "Request Terminated"), &call.tag, None)?;
         show(&cancelled, false).await?;
         show(&call.pbx.ack(&invite, &scan(&cancelled)?, &branch()?)?, true).await?;
-        println!("the caller gave up");
+        say("the caller gave up")?;
         return Ok(());
     }
     let answered = call.phone.respond(&invite, (200, "OK"), &call.tag, None)?;
     show(&answered, false).await?;
     show(&call.pbx.ack(&invite, &scan(&answered)?, &branch()?)?, true).await?;
-    println!("answered");
+    say("answered")?;
     sleep(Duration::from_secs(arguments.talk)).await;
     let bye = call.pbx.bye(&invite, &scan(&answered)?, &branch()?)?;
     show(&bye, true).await?;
     show(&call.phone.respond(&scan(&bye)?, (200, "OK"), &call.tag, None)?, false).await?;
-    println!("hung up");
+    say("hung up")?;
     Ok(())
 }
 

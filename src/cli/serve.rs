@@ -39,8 +39,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     // SQLite makes its file, not the folder around it.
     let _data_dir = hookswitch::data_dir::DataDir::open(&config.data_dir)?;
     Store::open(&config.database.url).await.with_context(|| format!("database.url: {}", config.database.shown()))?;
-    println!("{} is up to date", config.database.shown());
-    Ok(())
+    super::say(format_args!("{} is up to date", config.database.shown()))
 }
 
 /// What listens where, a line each.

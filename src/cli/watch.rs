@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use hookswitch::config::Config;
 
-use super::Access;
 use super::sse::Event;
+use super::{Access, say};
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
@@ -23,12 +23,12 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     if me["user"].is_null() {
         anyhow::bail!("this token speaks for no user, so it has no popups");
     }
-    println!("watching for {}; Ctrl-C ends it", me["user"]["name"].as_str().unwrap_or("?"));
+    say(format_args!("watching for {}; Ctrl-C ends it", me["user"]["name"].as_str().unwrap_or("?")))?;
     loop {
         tokio::select! {
             stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
             ended = follow(&api) => if let Err(error) = ended {
-                println!("the stream is gone ({error:#}); trying again");
+                say(format_args!("the stream is gone ({error:#}); trying again"))?;
             },
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -65,7 +65,7 @@ async fn follow(api: &super::api::Api) -> anyhow::Result<()> {
         let offers =
             if kind == "snapshot" { value["offers"].as_array().cloned().unwrap_or_default() } else { vec![value] };
         for text in offers.iter().filter_map(line) {
-            println!("{text}");
+            say(format_args!("{text}"))?;
         }
     }
     anyhow::bail!("the daemon closed it")

@@ -24,7 +24,7 @@ pub fn router() -> OpenApiRouter<AppState> {
 
 /// List a user's devices
 ///
-/// Those linked to them now; all on one page.
+/// Those linked to them now, by extension; all on one page.
 #[utoipa::path(get, path = "/v1/users/{id}/devices", tag = "links", params(("id" = UserId, Path)),
     responses((status = 200, description = "The devices", body = Page<DeviceAnswer>), Reading))]
 async fn list_user_devices(
@@ -33,15 +33,11 @@ async fn list_user_devices(
     Ids(id): Ids<UserId>,
 ) -> Result<Json<Page<DeviceAnswer>>> {
     users::seen(&state, admin, id)?;
-    let mut newest = crate::store::Seq::default();
-    let mut items = Vec::new();
-    for link in state.registry.links_of_user(id) {
-        let Some(view) = state.registry.device(link.value.device) else { continue };
-        let (answer, awaits) = DeviceAnswer::of(&state, &view);
-        newest = newest.max(awaits).max(link.seq);
-        items.push(answer);
-    }
+    let (views, newest) = state.registry.devices_of_user(id);
+    let shown: Vec<_> = views.iter().map(|view| DeviceAnswer::of(&state, view)).collect();
+    let newest = shown.iter().map(|(_, awaits)| *awaits).fold(newest, crate::store::Seq::max);
     state.stored(newest.max(state.registry.gone())).await?;
+    let items = shown.into_iter().map(|(answer, _)| answer).collect();
     Ok(Json(Page { items, next: None }))
 }
 

@@ -141,14 +141,12 @@ async fn edit_me(
 
 /// List my devices
 ///
-/// Those linked to me now; all on one page.
+/// Those linked to me now, by extension; all on one page.
 #[utoipa::path(get, path = "/v1/me/devices", tag = "me",
     responses((status = 200, description = "My devices", body = Page<MyDevice>), Reading))]
 async fn list_my_devices(State(state): State<AppState>, me: Agent) -> Result<Json<Page<MyDevice>>> {
-    let links = state.registry.links_of_user(me.user);
-    let newest = links.iter().map(|link| link.seq).max().unwrap_or_default();
-    let views = links.iter().filter_map(|link| state.registry.device(link.value.device));
-    shown(&state, views.collect(), newest, None).await
+    let (views, newest) = state.registry.devices_of_user(me.user);
+    shown(&state, views, newest, None).await
 }
 
 /// List the devices I may choose

@@ -24,14 +24,13 @@ pub struct Defaults {
 }
 
 impl Registry {
-    /// Finds the default account, site, PBX and first admin, or makes them: the first account is the default one. Only
-    /// that admin is enabled for popups from the start (T11).
+    /// Finds the default account, site, PBX and first admin, or makes them. The default one is the first that was made,
+    /// whatever it is called by now. Only that admin is enabled for popups from the start (T11).
     ///
     /// # Errors
     /// [`ChangeError`] when they can't be made.
     pub fn ensure_defaults(&self) -> Result<Defaults, ChangeError> {
-        // Ids are drawn in order, so the oldest is the one made here.
-        if let Some(account) = self.accounts.oldest() {
+        if let Some(account) = self.accounts.oldest(None) {
             return self.existing_defaults(&account);
         }
         let (created_at, clock) = (self.clock.now().unix, &self.clock);
@@ -69,11 +68,12 @@ impl Registry {
 
     fn existing_defaults(&self, account: &Stored<Account>) -> Result<Defaults, ChangeError> {
         let id = account.value.id;
-        let pbx = match self.pbxs.page(id, None, 1, |pbx| pbx.name == DEFAULT).items.pop() {
+        let pbx = match self.pbxs.oldest(Some(id)) {
             Some(pbx) => pbx,
             None => self.default_pbx(&*self.default_site(id)?)?,
         };
-        let admin = self.users.page(id, None, 1, |user| user.name == "admin").items.pop();
+        // Made in one breath with the account; the oldest of those who are left may be anybody.
+        let admin = self.users.oldest(Some(id)).filter(|user| user.value.created_at == account.value.created_at);
         Ok(Defaults {
             account: id,
             site: pbx.value.site,
@@ -85,7 +85,7 @@ impl Registry {
     }
 
     fn default_site(&self, account: AccountId) -> Result<Arc<Stored<Site>>, ChangeError> {
-        if let Some(site) = self.sites.page(account, None, 1, |site| site.name == DEFAULT).items.pop() {
+        if let Some(site) = self.sites.oldest(Some(account)) {
             return Ok(site);
         }
         let (id, created_at) = (SiteId(self.clock.uuid()), self.clock.now().unix);

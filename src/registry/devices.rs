@@ -1,49 +1,12 @@
-//! Devices: the map, its indexes, listing and editing.
+//! Devices: listing and editing.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
-use dashmap::DashMap;
-use uuid::Uuid;
-
-use super::bucket::Bucket;
+use super::bound::Bound;
 use super::edit::{check_version, refuse_nul};
-use super::index::Index;
-use super::record::Record;
-use super::wheel::Wheel;
+use super::homes::Devices;
+use super::order::OrderKey;
 use super::{ChangeError, Changed, DeviceView, Page, Registry};
-use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, PbxId, UnixMillis};
+use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, PbxId, UnixMillis, UserId};
 use crate::store::{DirtyKey, Kind, Seq};
-
-/// Every device, and how to find it. Lock order: a record, then the leaves (order, indexes, wheel, journal).
-#[derive(Debug, Default)]
-pub(super) struct Devices {
-    pub(super) records: DashMap<DeviceId, Record>,
-    accounts: DashMap<AccountId, Arc<AccountDevices>>,
-    /// By (PBX, contact URI).
-    pub(super) contacts: Index,
-    /// By (PBX, extension).
-    pub(super) extensions: Index,
-    pub(super) wheel: Wheel,
-}
-
-/// The devices of one account.
-#[derive(Debug, Default)]
-pub(super) struct AccountDevices {
-    order: RwLock<BTreeSet<OrderKey>>,
-    /// How many more may appear by themselves.
-    pub(super) appearing: Mutex<Bucket>,
-}
-
-/// Listing order: 99 before 100, whatever the PBX.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct OrderKey {
-    length: u32,
-    extension: Box<str>,
-    pbx: PbxId,
-    id: DeviceId,
-}
 
 /// Which devices a listing wants; unset = any.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +35,11 @@ impl Registry {
     #[must_use]
     pub fn bindings(&self, id: DeviceId) -> Vec<Binding> {
         let now = self.clock.now();
-        self.devices.records.get(&id).map(|record| record.present(now).cloned().collect()).unwrap_or_default()
+        self.devices
+            .records
+            .get(&id)
+            .map(|record| record.present(now).map(Bound::to_binding).collect())
+            .unwrap_or_default()
     }
 
     /// The account's devices that `filter` wants, by extension, from after the cursor `after`. `limit` is taken as at
@@ -87,7 +54,7 @@ impl Registry {
     ) -> Page<DeviceView> {
         let (limit, now) = (limit.max(1), self.clock.now());
         let mut page = Page { items: Vec::new(), next: None, visited: 0 };
-        let Some(devices) = self.devices.existing_account(account) else { return page };
+        let Some(devices) = self.devices.account(account) else { return page };
         let text = filter.text.as_ref().map(|text| text.to_lowercase());
         let mut from = after.map(OrderKey::from_cursor);
         let mut last = None;
@@ -109,6 +76,16 @@ impl Registry {
             }
             from = Some(end);
         }
+    }
+
+    /// The devices linked to this user now, by extension as in any listing, and the newest change of those links.
+    #[must_use]
+    pub fn devices_of_user(&self, user: UserId) -> (Vec<DeviceView>, Seq) {
+        let links = self.links_of_user(user);
+        let newest = links.iter().map(|link| link.seq).max().unwrap_or_default();
+        let mut views: Vec<_> = links.iter().filter_map(|link| self.device(link.value.device)).collect();
+        views.sort_by_cached_key(|view| OrderKey::of(&view.device));
+        (views, newest)
     }
 
     /// How many devices the account has.
@@ -134,25 +111,26 @@ impl Registry {
         let mut edited = before.device.clone();
         edit(&mut edited)?;
         refuse_nul(&edited)?;
-        let of_account = self.devices.account(before.device.account);
         let now = self.clock.now();
         let view = {
             // Phones and calls may have changed other fields meanwhile; only what admins edit is taken over.
             let mut record = self.devices.records.get_mut(&id).ok_or(ChangeError::NotFound)?;
             let record = &mut *record;
-            let same = record.device.extension == edited.extension
-                && record.device.label == edited.label
-                && record.device.caller_id == edited.caller_id
-                && record.device.enabled == edited.enabled;
+            let mut device = record.device();
+            let same = device.extension == edited.extension
+                && device.label == edited.label
+                && device.caller_id == edited.caller_id
+                && device.enabled == edited.enabled;
             if same {
                 return Ok(record.view(now));
             }
-            self.devices.unfile(record, &of_account);
-            record.device.extension = edited.extension;
-            record.device.label = edited.label;
-            record.device.caller_id = edited.caller_id;
-            record.device.enabled = edited.enabled;
-            self.devices.file(record, &of_account);
+            device.extension = edited.extension;
+            device.label = edited.label;
+            device.caller_id = edited.caller_id;
+            device.enabled = edited.enabled;
+            Devices::unfile(record);
+            record.set_device(device);
+            Devices::file(record);
             record.seq = self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             record.view(now)
         };
@@ -173,13 +151,12 @@ impl Registry {
         let now = self.clock.now();
         self.unlink_device(id, now.unix);
         self.leave_queues(id);
-        let of_account = self.devices.account(view.device.account);
         let seq = {
             let dashmap::Entry::Occupied(entry) = self.devices.records.entry(id) else {
                 return Err(ChangeError::NotFound);
             };
-            self.devices.unfile(entry.get(), &of_account);
-            self.unindex_contacts(entry.get(), &entry.get().bindings);
+            Devices::unfile(entry.get());
+            self.unindex(entry.get(), entry.get().bindings.iter().map(Bound::contact));
             self.devices.wheel.remove(entry.get().scheduled, id);
             // Still locked: whoever finds it gone finds the number to wait for.
             self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
@@ -198,13 +175,14 @@ impl Registry {
         let now = self.clock.now();
         let became_assignable = {
             let Some(mut record) = self.devices.records.get_mut(&id) else { return };
-            let device = &mut record.device;
+            let mut device = record.device();
             let became_assignable = external && !device.assignable;
             device.assignable |= external;
             device.last_seen_at = device.last_seen_at.max(at);
             if let Some(number) = external_number.filter(|_| external) {
                 device.last_caller = Some(number.replace('\0', "").into());
             }
+            record.set_device(device);
             self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             became_assignable.then(|| record.view(now))
         };
@@ -214,7 +192,7 @@ impl Registry {
     }
 
     pub(super) fn account_of_device(&self, id: DeviceId) -> Option<AccountId> {
-        self.devices.records.get(&id).map(|record| record.device.account)
+        self.devices.records.get(&id).map(|record| record.home.account)
     }
 
     /// Tells admins about a device once `seq` is stored.
@@ -255,74 +233,6 @@ impl Registry {
                 self.edited("queue.updated", &row.value, row.seq);
             }
         }
-    }
-}
-
-impl Devices {
-    /// The account's devices; there may be none yet.
-    pub(super) fn account(&self, account: AccountId) -> Arc<AccountDevices> {
-        self.accounts.entry(account).or_default().value().clone()
-    }
-
-    pub(super) fn count(&self, account: AccountId) -> usize {
-        self.existing_account(account).map_or(0, |devices| devices.count())
-    }
-
-    /// Whether any device is on this PBX. Looks at all of them.
-    pub(super) fn any_on(&self, pbx: PbxId) -> bool {
-        self.records.iter().any(|record| record.device.pbx == pbx)
-    }
-
-    /// Enters a device into the listing and the extension index.
-    pub(super) fn file(&self, record: &Record, account: &AccountDevices) {
-        account.order.write().unwrap_or_else(PoisonError::into_inner).insert(OrderKey::of(record));
-        self.extensions.insert(&(record.device.pbx, record.extension()), record.device.id);
-    }
-
-    /// Undoes [`Devices::file`]; call it before the extension changes.
-    pub(super) fn unfile(&self, record: &Record, account: &AccountDevices) {
-        account.order.write().unwrap_or_else(PoisonError::into_inner).remove(&OrderKey::of(record));
-        self.extensions.remove(&(record.device.pbx, record.extension()), record.device.id);
-    }
-
-    fn existing_account(&self, account: AccountId) -> Option<Arc<AccountDevices>> {
-        self.accounts.get(&account).map(|devices| devices.value().clone())
-    }
-}
-
-impl AccountDevices {
-    pub(super) fn count(&self) -> usize {
-        self.order.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    fn slice(&self, after: Option<&OrderKey>, length: usize) -> Vec<OrderKey> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
-        order.range((start, Bound::Unbounded)).take(length).cloned().collect()
-    }
-}
-
-impl OrderKey {
-    fn of(record: &Record) -> Self {
-        Self::new(record.extension(), record.device.pbx, record.device.id)
-    }
-
-    fn new(extension: &str, pbx: PbxId, id: DeviceId) -> Self {
-        let length = u32::try_from(extension.chars().count()).unwrap_or(u32::MAX);
-        Self { length, extension: extension.into(), pbx, id }
-    }
-
-    /// The place as a text that any string can be read back from.
-    fn to_cursor(&self) -> String {
-        format!("{}~{}{}", self.extension, self.pbx.0.simple(), self.id.0.simple())
-    }
-
-    fn from_cursor(cursor: &str) -> Self {
-        let parts = cursor.rsplit_once('~').and_then(|(extension, ids)| {
-            let (pbx, id) = ids.split_at_checked(32)?;
-            Some(Self::new(extension, PbxId(Uuid::try_parse(pbx).ok()?), DeviceId(Uuid::try_parse(id).ok()?)))
-        });
-        parts.unwrap_or_else(|| Self::new(cursor, PbxId(Uuid::nil()), DeviceId(Uuid::nil())))
     }
 }
 

@@ -24,7 +24,9 @@ type Shard = HashMap<u64, Devices>;
 #[derive(Debug)]
 enum Devices {
     One(DeviceId),
-    Many(BTreeSet<DeviceId>),
+    /// Boxed, to keep the map of the others small.
+    #[expect(clippy::box_collection, reason = "as above")]
+    Many(Box<BTreeSet<DeviceId>>),
 }
 
 impl Index {
@@ -37,7 +39,7 @@ impl Index {
             Entry::Occupied(mut devices) => match devices.get_mut() {
                 Devices::One(only) if *only == device => {}
                 Devices::One(only) => {
-                    let both = BTreeSet::from([*only, device]);
+                    let both = Box::new(BTreeSet::from([*only, device]));
                     devices.insert(Devices::Many(both));
                 }
                 Devices::Many(many) => {

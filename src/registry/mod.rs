@@ -4,6 +4,7 @@
 //! the next group commit. Who promises a change to anyone waits for its number ([`Registry::committed`]).
 
 mod agents;
+mod bound;
 mod bucket;
 mod contact;
 mod defaults;
@@ -11,12 +12,14 @@ mod devices;
 mod edit;
 mod error;
 mod history;
+mod homes;
 mod index;
 mod limits;
 mod links;
 mod live;
 mod noun;
 mod nouns;
+mod order;
 mod outbox;
 mod record;
 mod register;
@@ -35,7 +38,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Pbx, Queue, Site, Tick, Token, TrailEntry, Transition,
+    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token, TrailEntry, Transition,
     User, UserId,
 };
 use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
@@ -53,7 +56,7 @@ pub use streams::Streams;
 pub use table::{Page, Table};
 
 use agents::Agents;
-use devices::Devices;
+use homes::Devices;
 use links::Links;
 use outbox::Outbox;
 
@@ -88,8 +91,8 @@ pub struct Registry {
     store: Store,
     clock: Clock,
     limits: Limits,
-    /// Until then no passive binding counts as gone.
-    restart_grace_until: Tick,
+    /// When it was opened.
+    started: Now,
     /// What the site tasks take over.
     calls_at_start: Mutex<Vec<(Call, u32)>>,
 }
@@ -130,7 +133,7 @@ impl Registry {
             edit: Mutex::new(()),
             journal,
             store,
-            restart_grace_until: now.tick + limits.restart_grace_ms,
+            started: now,
             calls_at_start: Mutex::default(),
             clock,
             limits,
@@ -157,7 +160,10 @@ impl Registry {
     /// # Errors
     /// [`NotStored`]: the change stays and is stored when it can be; ask again.
     pub async fn committed(&self, seq: Seq) -> Result<(), NotStored> {
-        self.journal.committed(seq, self.limits.commit_wait).await
+        self.journal.committed(seq, self.limits.commit_wait).await?;
+        // Who gets an answer finds that the news of it is out.
+        self.release();
+        Ok(())
     }
 
     /// The number up to which changes are stored, for those who hold many answers at once. Ask [`Registry::is_stored`]
@@ -271,13 +277,15 @@ impl Records for Registry {
             Kind::Link => self.links.get(LinkId(id)).map(Row::Link),
             Kind::Device => {
                 let record = self.devices.records.get(&DeviceId(id))?;
-                Some(Row::Device(Box::new(Stored { value: record.device.clone(), seq: record.seq })))
+                Some(Row::Device(Box::new(Stored { value: record.device(), seq: record.seq })))
             }
             Kind::Bindings => {
                 let record = self.devices.records.get(&DeviceId(id))?;
+                let now = self.clock.now();
+                let written = record.bindings.iter().map(|bound| bound.to_contact(now.to_unix(bound.expires_at)));
                 (!record.bindings.is_empty()).then(|| Row::Bindings {
-                    device: record.device.id,
-                    contacts: contacts::encode(&record.bindings, self.clock.now()),
+                    device: record.id,
+                    contacts: contacts::encode(written),
                     seq: record.bindings_seq,
                 })
             }

@@ -1,16 +1,27 @@
-//! What the registry keeps of one device.
+//! What the registry keeps of one device. There may be a million of these, so they are kept small.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::{Binding, BindingSource, Device, DeviceState, Now, Tick, UnixMillis};
+use super::bound::Bound;
+use super::homes::Home;
+use crate::model::{BindingSource, Device, DeviceId, DeviceState, Now, Tick, UnixMillis};
 use crate::store::Seq;
 
-/// A device and its bindings. There may be a million of these.
+/// A device and its bindings.
 #[derive(Debug)]
 pub(super) struct Record {
-    pub(super) device: Device,
-    pub(super) bindings: Box<[Binding]>,
+    pub(super) id: DeviceId,
+    /// Its account and PBX.
+    pub(super) home: Arc<Home>,
+    user: Box<str>,
+    /// What most devices have none of.
+    words: Option<Box<Words>>,
+    pub(super) enabled: bool,
+    assignable: bool,
+    last_seen_at: UnixMillis,
+    created_at: UnixMillis,
+    pub(super) bindings: Box<[Bound]>,
     /// Last change an admin made to the device, or its creation by a REGISTER we accepted.
     pub(super) seq: Seq,
     /// Last change of the bindings by a REGISTER we accepted; passive ones are promised to nobody.
@@ -52,19 +63,83 @@ pub struct BindingSummary {
 pub(super) struct Grace {
     /// Milliseconds after their end.
     pub(super) ms: u64,
-    /// And in no case before this, the end of the grace after a start.
+    /// One that was last refreshed before this, our start, stays at least until `until`: its refreshes may have come
+    /// while we were down.
+    pub(super) started_at: UnixMillis,
+    /// The end of the grace after a start.
     pub(super) until: Tick,
 }
 
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Words {
+    extension: Option<Box<str>>,
+    label: Option<Box<str>>,
+    caller_id: Option<Box<str>>,
+    last_caller: Option<Box<str>>,
+}
+
 impl Record {
-    pub(super) fn new(device: Device) -> Self {
-        let bindings = Box::default();
-        Self { device, bindings, seq: Seq(0), bindings_seq: Seq(0), scheduled: NEVER }
+    pub(super) fn new(device: Device, home: Arc<Home>) -> Self {
+        let mut record = Self {
+            id: device.id,
+            home,
+            user: (*device.user).into(),
+            words: None,
+            enabled: true,
+            assignable: false,
+            last_seen_at: device.last_seen_at,
+            created_at: device.created_at,
+            bindings: Box::default(),
+            seq: Seq(0),
+            bindings_seq: Seq(0),
+            scheduled: NEVER,
+        };
+        record.set_device(device);
+        record
+    }
+
+    /// The device as the rest of the world knows it.
+    pub(super) fn device(&self) -> Device {
+        let word = |pick: fn(&Words) -> &Option<Box<str>>| self.words.as_deref().and_then(|words| pick(words).clone());
+        Device {
+            id: self.id,
+            account: self.home.account,
+            pbx: self.home.pbx,
+            user: Arc::from(&*self.user),
+            extension: word(|words| &words.extension),
+            label: word(|words| &words.label),
+            caller_id: word(|words| &words.caller_id),
+            enabled: self.enabled,
+            assignable: self.assignable,
+            last_caller: word(|words| &words.last_caller),
+            last_seen_at: self.last_seen_at,
+            created_at: self.created_at,
+        }
+    }
+
+    /// Takes over everything about the device that can change.
+    pub(super) fn set_device(&mut self, device: Device) {
+        let Device { extension, label, caller_id, last_caller, .. } = device;
+        let words = Words { extension, label, caller_id, last_caller };
+        self.words = (words != Words::default()).then(|| Box::new(words));
+        self.enabled = device.enabled;
+        self.assignable = device.assignable;
+        self.last_seen_at = device.last_seen_at;
+    }
+
+    /// The number colleagues dial.
+    pub(super) fn extension(&self) -> &str {
+        self.words.as_deref().and_then(|words| words.extension.as_deref()).unwrap_or(&self.user)
+    }
+
+    /// A name a person can recognise.
+    pub(super) fn label(&self) -> Option<&str> {
+        self.words.as_deref().and_then(|words| words.label.as_deref())
     }
 
     /// What admins see. A registrar binding counts until its end, a passive one until it is swept.
     pub(super) fn state(&self, now: Now) -> DeviceState {
-        if !self.device.enabled {
+        if !self.enabled {
             DeviceState::Disabled
         } else if self.bindings.iter().any(|binding| binding.expires_at > now.tick) {
             DeviceState::Connected
@@ -76,7 +151,7 @@ impl Record {
     }
 
     /// Bindings that count at this moment.
-    pub(super) fn present(&self, now: Now) -> impl Iterator<Item = &Binding> {
+    pub(super) fn present(&self, now: Now) -> impl Iterator<Item = &Bound> {
         self.bindings.iter().filter(move |binding| !is_over(binding, now))
     }
 
@@ -84,12 +159,12 @@ impl Record {
         let freshest = self.present(now).max_by_key(|binding| binding.refreshed_at);
         let bindings = BindingSummary {
             count: self.present(now).count(),
-            address: freshest.and_then(|binding| binding.received),
+            address: freshest.and_then(Bound::received),
             user_agent: freshest.and_then(|binding| binding.user_agent.clone()),
             refreshed_at: freshest.map(|binding| binding.refreshed_at),
         };
         DeviceView {
-            device: self.device.clone(),
+            device: self.device(),
             state: self.state(now),
             bindings,
             seq: self.seq,
@@ -97,18 +172,13 @@ impl Record {
         }
     }
 
-    /// The number colleagues dial.
-    pub(super) fn extension(&self) -> &str {
-        self.device.extension.as_deref().unwrap_or(&self.device.user)
-    }
-
     /// Takes out the bindings whose time is over.
-    pub(super) fn sweep(&mut self, now: Now, grace: Grace) -> Vec<Binding> {
+    pub(super) fn sweep(&mut self, now: Now, grace: Grace) -> Vec<Bound> {
         if !self.bindings.iter().any(|binding| ends_at(binding, grace) <= now.tick) {
             return Vec::new();
         }
         let bindings = std::mem::take(&mut self.bindings).into_vec();
-        let (over, kept): (Vec<Binding>, Vec<Binding>) =
+        let (over, kept): (Vec<Bound>, Vec<Bound>) =
             bindings.into_iter().partition(|binding| ends_at(binding, grace) <= now.tick);
         self.bindings = kept.into_boxed_slice();
         over
@@ -125,17 +195,30 @@ impl Record {
 }
 
 /// Whether a binding no longer counts, swept or not.
-fn is_over(binding: &Binding, now: Now) -> bool {
+fn is_over(binding: &Bound, now: Now) -> bool {
     binding.source == BindingSource::Registrar && binding.expires_at <= now.tick
 }
 
 /// When a binding is gone for good.
-fn ends_at(binding: &Binding, grace: Grace) -> Tick {
+fn ends_at(binding: &Bound, grace: Grace) -> Tick {
     match binding.source {
         BindingSource::Registrar => binding.expires_at,
-        BindingSource::Passive => (binding.expires_at + grace.ms).max(grace.until),
+        BindingSource::Passive if binding.refreshed_at < grace.started_at => {
+            (binding.expires_at + grace.ms).max(grace.until)
+        }
+        BindingSource::Passive => binding.expires_at + grace.ms,
     }
 }
 
 /// Past every deadline.
 pub(super) const NEVER: Tick = Tick(u64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_stays_small() {
+        assert!(size_of::<Record>() <= 112, "{}", size_of::<Record>());
+    }
+}

@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError};
 use dashmap::Entry;
 use smallvec::SmallVec;
 
+use super::bound::Bound;
 use super::contact::contact_key;
+use super::homes::{AccountDevices, Devices};
 use super::record::{Grace, NEVER, Record};
 use super::transitions::transitions;
 use super::{DeviceView, Registry};
@@ -76,7 +78,7 @@ impl Registry {
             self.tell(news);
             return Registered { device: id, value, seq, refused: None };
         }
-        let of_account = self.devices.account(target.account);
+        let home = self.devices.home(target.account, target.pbx);
         let (value, seq, news) = match self.devices.records.entry(id) {
             Entry::Occupied(mut entry) => self.decide(entry.get_mut(), source, now, grace, decide),
             Entry::Vacant(entry) => {
@@ -89,17 +91,19 @@ impl Registry {
                         return Registered { device: id, value, seq, refused: None };
                     }
                 };
-                if let Some(limit) = self.may_not_appear(&of_account, now) {
+                if let Some(limit) = self.may_not_appear(&home.devices, now) {
                     return Registered { device: id, value, seq: None, refused: Some(limit) };
                 }
-                let mut record = Record::new(new_device(target, id, now));
+                let mut record = Box::new(Record::new(new_device(target, id, now), home));
                 let mut news = News { created: true, ..News::default() };
-                self.devices.file(&record, &of_account);
+                Devices::file(&record);
                 let device_seq = self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
                 if source == BindingSource::Registrar {
                     record.seq = device_seq;
                 }
-                let seq = self.set_bindings(&mut record, bindings, source, now, grace, &mut news);
+                self.set_bindings(&mut record, &[], bindings, source, now, &mut news);
+                self.schedule(&mut record, now, grace);
+                let seq = record.bindings_seq;
                 news.view = Some(record.view(now));
                 entry.insert(record);
                 (value, Some(seq).filter(|seq| seq.0 > 0), news)
@@ -118,7 +122,7 @@ impl Registry {
     pub fn expire(&self, now: Now) -> bool {
         let due = self.devices.wheel.due(now.tick, EXPIRE_MAX);
         for id in &due {
-            let Some(pbx) = self.devices.records.get(id).map(|record| record.device.pbx) else { continue };
+            let Some(pbx) = self.devices.records.get(id).map(|record| record.home.pbx) else { continue };
             let grace = self.grace(pbx);
             let Some(mut record) = self.devices.records.get_mut(id) else { continue };
             if record.scheduled > now.tick && record.next_deadline(now, grace) >= record.scheduled {
@@ -140,27 +144,41 @@ impl Registry {
         due.len() == EXPIRE_MAX
     }
 
-    /// Removes what the contact index knows of these bindings.
-    pub(super) fn unindex_contacts(&self, record: &Record, bindings: &[Binding]) {
-        for key in bindings.iter().filter_map(|binding| contact_key(&binding.contact)) {
-            self.devices.contacts.remove(&(record.device.pbx, key), record.device.id);
+    /// Takes these contacts of a device out of the contact index, and keeps those it still has in: two contacts may
+    /// differ only in parameters, which the index does not know.
+    pub(super) fn unindex<'a>(&self, record: &Record, gone: impl Iterator<Item = &'a str>) {
+        let mut any = false;
+        for key in gone.filter_map(contact_key) {
+            self.devices.contacts.remove(&(record.home.pbx, key), record.id);
+            any = true;
+        }
+        if any {
+            self.index(record, record.bindings.iter().map(Bound::contact));
         }
     }
 
     /// Puts in what the database had.
     pub(super) fn restore_bindings(&self, record: &mut Record, bindings: Vec<Binding>, now: Now) {
-        for key in bindings.iter().filter_map(|binding| contact_key(&binding.contact)) {
-            self.devices.contacts.insert(&(record.device.pbx, key), record.device.id);
-        }
-        record.bindings = bindings.into_iter().map(|binding| self.intern(binding, &[])).collect();
-        let grace = self.grace(record.device.pbx);
+        self.index(record, bindings.iter().map(|binding| &*binding.contact));
+        record.bindings = bindings.into_iter().map(|binding| Bound::new(&self.intern(binding, &[]))).collect();
+        let grace = self.grace(record.home.pbx);
         self.schedule(record, now, grace);
+    }
+
+    fn index<'a>(&self, record: &Record, came: impl Iterator<Item = &'a str>) {
+        for key in came.filter_map(contact_key) {
+            self.devices.contacts.insert(&(record.home.pbx, key), record.id);
+        }
     }
 
     /// How long passive bindings of this PBX outlive their time.
     fn grace(&self, pbx: PbxId) -> Grace {
         let seconds = self.pbxs.get(pbx).map_or(0, |pbx| pbx.value.passive_grace_s);
-        Grace { ms: u64::from(seconds) * 1000, until: self.restart_grace_until }
+        Grace {
+            ms: u64::from(seconds) * 1000,
+            started_at: self.started.unix,
+            until: self.started.tick + self.limits.restart_grace_ms,
+        }
     }
 
     fn decide<R>(
@@ -173,10 +191,15 @@ impl Registry {
     ) -> (R, Option<Seq>, News) {
         let mut news = News::default();
         self.sweep(record, now, grace, &mut news);
-        let (change, value) = decide(&record.bindings);
+        let before: SmallVec<[Binding; 2]> = record.bindings.iter().map(Bound::to_binding).collect();
+        let (change, value) = decide(&before);
         let seq = match change {
             Change::Keep => record.bindings_seq,
-            Change::Set(bindings) => self.set_bindings(record, bindings, source, now, grace, &mut news),
+            Change::Set(after) => {
+                self.set_bindings(record, &before, after, source, now, &mut news);
+                self.schedule(record, now, grace);
+                record.bindings_seq
+            }
         };
         if !news.transitions.is_empty() {
             news.view = Some(record.view(now));
@@ -184,47 +207,40 @@ impl Registry {
         (value, Some(seq).filter(|seq| seq.0 > 0), news)
     }
 
-    /// Replaces the bindings; answers what to wait for.
+    /// Replaces the bindings `before`, which are those of the record.
     fn set_bindings(
         &self,
         record: &mut Record,
-        bindings: Vec<Binding>,
+        before: &[Binding],
+        after: Vec<Binding>,
         source: BindingSource,
         now: Now,
-        grace: Grace,
         news: &mut News,
-    ) -> Seq {
-        let before = std::mem::take(&mut record.bindings);
-        let after: Box<[Binding]> = bindings.into_iter().map(|binding| self.intern(binding, &before)).collect();
-        let id = record.device.id;
-        news.transitions.extend(transitions(id, now.unix, &before, &after, "unregistered"));
+    ) {
+        let after: SmallVec<[Binding; 2]> = after.into_iter().map(|binding| self.intern(binding, before)).collect();
+        let id = record.id;
+        news.transitions.extend(transitions(id, now.unix, before, &after, "unregistered"));
+        record.bindings = after.iter().map(Bound::new).collect();
         let gone = before.iter().filter(|old| after.iter().all(|new| new.contact != old.contact));
-        for key in gone.filter_map(|binding| contact_key(&binding.contact)) {
-            self.devices.contacts.remove(&(record.device.pbx, key), id);
-        }
-        // Added after removal: two spellings of one contact share a key.
+        self.unindex(record, gone.map(|binding| &*binding.contact));
         let came = after.iter().filter(|new| before.iter().all(|old| old.contact != new.contact));
-        for key in came.filter_map(|binding| contact_key(&binding.contact)) {
-            self.devices.contacts.insert(&(record.device.pbx, key), id);
-        }
-        record.bindings = after;
-        self.schedule(record, now, grace);
+        self.index(record, came.map(|binding| &*binding.contact));
         let seq = self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
         if source == BindingSource::Registrar {
             record.bindings_seq = seq;
         }
-        record.bindings_seq
     }
 
     /// Ends what is over.
     fn sweep(&self, record: &mut Record, now: Now, grace: Grace, news: &mut News) {
         let over = record.sweep(now, grace);
         let Some(last) = over.last() else { return };
-        let id = record.device.id;
-        self.unindex_contacts(record, &over);
+        let id = record.id;
+        self.unindex(record, over.iter().map(Bound::contact));
         self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
         if record.bindings.is_empty() {
             let cause = if last.source == BindingSource::Passive { "stale" } else { "expired" };
+            let over: SmallVec<[Binding; 2]> = over.iter().map(Bound::to_binding).collect();
             news.transitions.extend(transitions(id, now.unix, &over, &[], cause));
         }
     }
@@ -233,9 +249,11 @@ impl Registry {
     fn schedule(&self, record: &mut Record, now: Now, grace: Grace) {
         let deadline = record.next_deadline(now, grace);
         if deadline < record.scheduled {
-            self.devices.wheel.remove(record.scheduled, record.device.id);
+            if record.scheduled != NEVER {
+                self.devices.wheel.remove(record.scheduled, record.id);
+            }
             record.scheduled = deadline;
-            self.devices.wheel.insert(deadline, record.device.id);
+            self.devices.wheel.insert(deadline, record.id);
         }
     }
 
@@ -255,7 +273,7 @@ impl Registry {
     }
 
     /// The limit that keeps another device from appearing, if one does.
-    fn may_not_appear(&self, of_account: &super::devices::AccountDevices, now: Now) -> Option<&'static str> {
+    fn may_not_appear(&self, of_account: &AccountDevices, now: Now) -> Option<&'static str> {
         let limits = &self.limits;
         let limit = if of_account.count() >= limits.devices_max {
             "devices_max"

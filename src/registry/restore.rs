@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::homes::Devices;
 use super::record::Record;
 use super::{Noun, Registry, Table};
 use crate::model::{Binding, Device, DeviceId, Now};
@@ -49,9 +50,10 @@ impl Registry {
             self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             return;
         }
-        let of_account = self.devices.account(row.value.account);
-        let record = Record { seq: row.seq, ..Record::new(row.value) };
-        self.devices.file(&record, &of_account);
+        let home = self.devices.home(row.value.account, row.value.pbx);
+        let mut record = Box::new(Record::new(row.value, home));
+        record.seq = row.seq;
+        Devices::file(&record);
         self.devices.records.insert(id, record);
     }
 

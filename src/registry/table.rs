@@ -1,5 +1,6 @@
 //! One kind of record: by id, in order, by unique key, by what it refers to.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,8 @@ pub struct Page<I> {
 struct Inner<T> {
     rows: HashMap<Uuid, Arc<Stored<T>>>,
     order: BTreeSet<(AccountId, String, Uuid)>,
+    /// How many are filed under each account.
+    counts: HashMap<AccountId, usize>,
     unique: HashMap<UniqueKey, Uuid>,
     /// (what is referred to, who refers to it).
     references: BTreeSet<(Uuid, Uuid)>,
@@ -81,7 +84,7 @@ impl<T: Noun> Table<T> {
     /// How many records the account has.
     #[must_use]
     pub fn count(&self, account: AccountId) -> usize {
-        self.read().order.range((account, String::new(), Uuid::nil())..).take_while(|(of, ..)| *of == account).count()
+        self.read().counts.get(&account).copied().unwrap_or(0)
     }
 
     /// How many records there are.
@@ -109,11 +112,12 @@ impl<T: Noun> Table<T> {
         self.version.load(Ordering::Acquire)
     }
 
-    /// The record with the lowest id, which is the first that was made.
+    /// The record with the lowest id, which is the first that was made; of one account, or of all.
     #[must_use]
-    pub fn oldest(&self) -> Option<Arc<Stored<T>>> {
+    pub fn oldest(&self, of: Option<AccountId>) -> Option<Arc<Stored<T>>> {
         let inner = self.read();
-        inner.rows.iter().min_by_key(|(id, _)| **id).map(|(_, row)| row.clone())
+        let rows = inner.rows.values().filter(|row| of.is_none_or(|account| row.value.account() == account));
+        rows.min_by_key(|row| T::uuid(row.value.id())).cloned()
     }
 
     /// The record that owns this unique key.
@@ -195,8 +199,13 @@ impl<T: Noun> Table<T> {
 
 impl<T: Noun> Default for Table<T> {
     fn default() -> Self {
-        let inner =
-            Inner { rows: HashMap::new(), order: BTreeSet::new(), unique: HashMap::new(), references: BTreeSet::new() };
+        let inner = Inner {
+            rows: HashMap::new(),
+            order: BTreeSet::new(),
+            counts: HashMap::new(),
+            unique: HashMap::new(),
+            references: BTreeSet::new(),
+        };
         Self { inner: RwLock::new(inner), version: AtomicU64::new(0) }
     }
 }
@@ -206,6 +215,7 @@ impl<T: Noun> Inner<T> {
         let id = T::uuid(row.value.id());
         for account in row.value.filed_under() {
             self.order.insert((account, row.value.sort_name(), id));
+            *self.counts.entry(account).or_default() += 1;
         }
         self.unique.extend(row.value.unique_keys().into_iter().map(|key| (key, id)));
         self.references.extend(row.value.references().into_iter().map(|target| (target, id)));
@@ -216,6 +226,12 @@ impl<T: Noun> Inner<T> {
         let row = self.rows.remove(&id)?;
         for account in row.value.filed_under() {
             self.order.remove(&(account, row.value.sort_name(), id));
+            if let Entry::Occupied(mut count) = self.counts.entry(account) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
         for key in row.value.unique_keys() {
             self.unique.remove(&key);

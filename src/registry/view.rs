@@ -25,8 +25,8 @@ impl View for Registry {
         let mut devices = self.devices.contacts.candidates(&(pbx, contact));
         devices.retain(|id| {
             self.devices.records.get(id).is_some_and(|record| {
-                record.device.pbx == pbx
-                    && record.present(self.clock.now()).any(|b| contact_key(&b.contact).as_ref() == Some(contact))
+                record.home.pbx == pbx
+                    && record.present(self.clock.now()).any(|b| contact_key(b.contact()).as_ref() == Some(contact))
             })
         });
         devices
@@ -38,21 +38,16 @@ impl View for Registry {
     }
 
     fn devices_by_extension(&self, pbx: PbxId, extension: &str) -> SmallVec<[DeviceId; 2]> {
-        let mut devices = self.devices.extensions.candidates(&(pbx, extension));
-        devices.retain(|id| {
-            let record = self.devices.records.get(id);
-            record.is_some_and(|record| record.device.pbx == pbx && record.extension() == extension)
-        });
-        devices
+        self.devices.by_extension(pbx, extension)
     }
 
     fn device(&self, id: DeviceId) -> Option<DeviceFacts> {
         self.devices.records.get(&id).map(|record| DeviceFacts {
-            account: record.device.account,
-            pbx: record.device.pbx,
+            account: record.home.account,
+            pbx: record.home.pbx,
             extension: record.extension().into(),
-            label: record.device.label.clone(),
-            enabled: record.device.enabled,
+            label: record.label().map(Into::into),
+            enabled: record.enabled,
         })
     }
 
@@ -60,8 +55,8 @@ impl View for Registry {
         let record = self.devices.records.get(&id)?;
         let mut known = false;
         for binding in record.present(self.clock.now()) {
-            let named = contact_key(&binding.contact).and_then(|key| host_address(&key.host));
-            for at in binding.received.map(|received| received.ip()).into_iter().chain(named) {
+            let named = contact_key(binding.contact()).and_then(|key| host_address(&key.host));
+            for at in binding.received().map(|received| received.ip()).into_iter().chain(named) {
                 if at.to_canonical() == address.to_canonical() {
                     return Some(true);
                 }

@@ -1,15 +1,17 @@
 //! How the bindings of one device are written down: one JSON array, so that a REGISTER costs one row.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::model::{Binding, BindingSource, Now, Transport, UnixMillis};
 
-/// Writes bindings, deadlines turned into wall time.
+/// Writes them down.
 #[must_use]
-pub fn encode(bindings: &[Binding], now: Now) -> String {
-    let contacts: Vec<Contact<'_>> = bindings.iter().map(|binding| Contact::of(binding, now)).collect();
+pub fn encode<'a>(contacts: impl IntoIterator<Item = Contact<'a>>) -> String {
+    let contacts: SmallVec<[Contact<'a>; 2]> = contacts.into_iter().collect();
     // Numbers, strings and options only: nothing here can fail to serialise.
     serde_json::to_string(&contacts).unwrap_or_default()
 }
@@ -23,52 +25,46 @@ pub fn decode(text: &str, now: Now) -> Result<Vec<Binding>, serde_json::Error> {
     Ok(contacts.into_iter().map(|contact| contact.into_binding(now)).collect())
 }
 
-/// One contact on disk. New fields need a default; unknown ones are skipped, so that an older version can read on.
-#[derive(Serialize, Deserialize)]
-struct Contact<'a> {
+/// One contact on disk; see [`Binding`] for its fields. New ones need a default; unknown ones are skipped, so that an
+/// older version can read on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Contact<'a> {
+    /// The contact URI.
     #[serde(rename = "contact")]
-    uri: Text<'a>,
-    expires_at: i64,
+    pub uri: Cow<'a, str>,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at: i64,
+    /// Preference in thousandths.
     #[serde(default = "full_preference", skip_serializing_if = "is_full_preference")]
-    q: u16,
-    transport: Transport,
-    source: BindingSource,
-    cseq: u32,
-    call_id: Text<'a>,
+    pub q: u16,
+    /// Where it was heard from.
+    pub transport: Transport,
+    /// Who vouches for it.
+    pub source: BindingSource,
+    /// `CSeq` number of its REGISTER.
+    pub cseq: u32,
+    /// Call-ID of its REGISTER.
+    pub call_id: Cow<'a, str>,
+    /// Where its REGISTER came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    received: Option<SocketAddr>,
+    pub received: Option<SocketAddr>,
+    /// User-Agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Text<'a>>,
+    pub user_agent: Option<Cow<'a, str>>,
+    /// Path header values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    path: Option<Text<'a>>,
+    pub path: Option<Cow<'a, str>>,
+    /// `+sip.instance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    instance: Option<Text<'a>>,
+    pub instance: Option<Cow<'a, str>>,
+    /// `reg-id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    reg_id: Option<u32>,
-    refreshed_at: i64,
+    pub reg_id: Option<u32>,
+    /// When it was last refreshed, in milliseconds since 1970.
+    pub refreshed_at: i64,
 }
 
-type Text<'a> = std::borrow::Cow<'a, str>;
-
-impl<'a> Contact<'a> {
-    fn of(binding: &'a Binding, now: Now) -> Self {
-        Self {
-            uri: Text::Borrowed(&binding.contact),
-            expires_at: now.to_unix(binding.expires_at).0,
-            q: binding.q,
-            transport: binding.transport,
-            source: binding.source,
-            cseq: binding.cseq,
-            call_id: Text::Borrowed(&binding.call_id),
-            received: binding.received,
-            user_agent: binding.user_agent.as_deref().map(Text::Borrowed),
-            path: binding.path.as_deref().map(Text::Borrowed),
-            instance: binding.instance.as_deref().map(Text::Borrowed),
-            reg_id: binding.reg_id,
-            refreshed_at: binding.refreshed_at.0,
-        }
-    }
-
+impl Contact<'_> {
     fn into_binding(self, now: Now) -> Binding {
         Binding {
             contact: self.uri.into(),
@@ -106,27 +102,26 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn bindings_come_back_as_they_were_in_another_run() {
-        let binding = Binding {
-            contact: "sip:101@192.0.2.7:5062;line=\"x\\y\"".into(),
-            expires_at: crate::model::Tick(0),
+    fn contacts_come_back_as_they_were_in_another_run() {
+        let (then, later) = (UnixMillis(1_700_000_000_000), Clock::manual(UnixMillis(1_700_000_060_000)).now());
+        let contact = Contact {
+            uri: "sip:101@192.0.2.7:5062;line=\"x\\y\"".into(),
+            expires_at: then.0 + 3_600_000,
             q: 500,
             transport: Transport::Tcp,
             source: BindingSource::Passive,
-            cseq: 4_294_967_295,
+            cseq: u32::MAX,
             call_id: "a\"b@c".into(),
             received: "[2001:db8::1]:40000".parse().ok(),
             user_agent: Some("Fictional Phone/1.0 \u{fc}".into()),
             path: Some("<sip:edge.example;lr>".into()),
             instance: Some("urn:uuid:00000000-0000-1000-8000-000a95a0e128".into()),
             reg_id: Some(1),
-            refreshed_at: UnixMillis(1_700_000_000_000),
+            refreshed_at: then.0,
         };
-        let (then, later) =
-            (Clock::manual(UnixMillis(1_700_000_000_000)).now(), Clock::manual(UnixMillis(1_700_000_060_000)).now());
-        let binding = Binding { expires_at: then.tick + 3_600_000, ..binding };
-        let read = decode(&encode(std::slice::from_ref(&binding), then), later).unwrap();
-        assert_eq!(read, [Binding { expires_at: later.tick + 3_540_000, ..binding }]);
+        let read = decode(&encode([contact.clone()]), later).unwrap();
+        assert_eq!(read[0].expires_at, later.tick + 3_540_000);
+        assert_eq!(read, [contact.into_binding(later)]);
     }
 
     #[test]

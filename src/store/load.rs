@@ -140,13 +140,14 @@ impl Store {
     }
 }
 
-/// Each table's highest number. Those of deleted rows are in `journal`.
+/// Calls that had not ended, and the latest ones.
 const CALLS: &str = "SELECT id, body FROM calls WHERE ended_at IS NULL \
     UNION SELECT id, body FROM (SELECT id, body FROM calls ORDER BY began_at DESC LIMIT 1000) AS latest";
 
 const TRAILS: &str = "SELECT call_id, MAX(position) FROM trail
     WHERE call_id IN (SELECT id FROM calls WHERE ended_at IS NULL) GROUP BY call_id";
 
+/// Each table's highest number. Those of deleted rows are in `journal`.
 const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM sites
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM pbxs

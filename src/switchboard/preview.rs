@@ -33,7 +33,8 @@ pub struct PreviewRow {
     pub user: Option<UserId>,
     /// The device that would ring.
     pub device: Option<DeviceId>,
-    /// When the call joins the queue: `offered`, or why not. None without a queue.
+    /// When the call joins the queue: `offered`, or why not. None without a queue, and where the account tells nobody
+    /// before a device rings (`queue_notice = ring`).
     pub on_join: Option<Reason>,
     /// When the device rings: `offered`, or why not. None when no device would ring.
     pub on_ring: Option<Reason>,
@@ -61,6 +62,11 @@ pub fn preview(view: &dyn View, account: AccountId, question: &PreviewQuestion) 
         let settings = &account.settings;
         route(&Question { trigger, direction, queue, device_enabled, user, settings })
     };
+    let noticed = account.settings.queue_notice == QueueNotice::Join;
+    let joins = queue.filter(|_| noticed);
+    // No device has part in the join: one that is disabled does not stand against it.
+    let joined =
+        |user: &super::UserFacts| ask(Trigger::Join, user, None).map_or_else(|reason| reason, |()| Reason::Offered);
     let mut rows = Vec::new();
     for device in &devices {
         let users = view.linked_users(*device);
@@ -73,7 +79,7 @@ pub fn preview(view: &dyn View, account: AccountId, question: &PreviewQuestion) 
             rows.push(PreviewRow {
                 user: Some(user),
                 device: Some(*device),
-                on_join: queue.map(|_| said(Trigger::Join, Reason::Offered)),
+                on_join: joins.map(|_| joined(&facts)),
                 on_ring: Some(said(Trigger::Ring, Reason::Offered)),
                 on_answer: Some(said(Trigger::Answer, Reason::Answered)),
                 sessions: view.sessions(user),
@@ -85,9 +91,7 @@ pub fn preview(view: &dyn View, account: AccountId, question: &PreviewQuestion) 
             continue;
         }
         let Some(facts) = view.user(user).filter(|facts| facts.account == account.id) else { continue };
-        let joined = ask(Trigger::Join, &facts, None).map_or_else(|reason| reason, |()| Reason::Offered);
-        let noticed = account.settings.queue_notice == QueueNotice::Join;
-        let on_join = if noticed { joined } else { Reason::NotLinked };
+        let on_join = if noticed { joined(&facts) } else { Reason::NotLinked };
         rows.push(PreviewRow { on_join: Some(on_join), sessions: view.sessions(user), ..unlinked(Some(user), None) });
     }
     (direction, rows)

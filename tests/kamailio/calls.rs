@@ -1,10 +1,13 @@
 //! Calls through the office, and whose screen pops. hookswitch hears of the phones by `t_replicate` and of the calls by
 //! siptrace; what it makes of them is read off the API only.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::desk::{Scene, open_queue};
 use crate::support::folder::Folder;
+use crate::support::postgres::Server;
 
 /// Ann is called from outside on her direct number, answers and hangs up.
 async fn ann_is_called(scene: &mut Scene, folder: &Folder) -> Value {
@@ -53,12 +56,61 @@ async fn after_a_restart_the_same_call_pops_the_same_way() {
 }
 
 #[tokio::test]
+async fn copies_without_addresses_pop_as_well() {
+    let folder = Folder::new("call-no-addresses");
+    let mut scene = Scene::open_with(&folder, &["TRACE_MODE=4", "WITHOUT_SIP_TRACE"]).await;
+    let call = ann_is_called(&mut scene, &folder).await;
+    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    assert_eq!(scene.bob.has_seen(), [""; 0]);
+    assert_eq!(call["outcome"], "answered");
+}
+
+#[tokio::test]
+async fn copies_that_come_twice_pop_once() {
+    let folder = Folder::new("call-twice");
+    let mut scene = Scene::open_with(&folder, &["TRACE_MODE=4"]).await;
+    ann_is_called(&mut scene, &folder).await;
+    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    assert_eq!(scene.bob.has_seen(), [""; 0]);
+}
+
+#[tokio::test]
+async fn on_postgres_a_call_pops_and_pops_again_after_a_restart() {
+    let (folder, server) = (Folder::new("call-postgres"), Server::shared());
+    let mut scene = Scene::open_on_postgres(&folder, &server.database()).await;
+    let before = ann_is_called(&mut scene, &folder).await;
+    scene.restart().await;
+    let after = ann_is_called(&mut scene, &folder).await;
+    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    assert_ne!(before["id"], after["id"]);
+}
+
+#[tokio::test]
+async fn a_database_that_stalls_holds_no_popup_back() {
+    let (folder, server) = (Folder::new("call-stalled"), Server::start_new());
+    let mut scene = Scene::open_on_postgres(&folder, &server.database()).await;
+    server.freeze();
+    let call = scene.office.call_from_outside(&folder, "trunk-calls", "+14155550101");
+    scene.office.p101.rings().await;
+    scene.ann.sees("offered").await;
+    scene.office.p101.answer().await;
+    scene.ann.sees("answered").await;
+    scene.office.p101.hang_up().await;
+    scene.ann.sees("ended").await;
+    call.passes().await;
+    server.thaw();
+    assert_eq!(scene.ended_call().await["outcome"], "answered");
+}
+
+#[tokio::test]
 async fn a_restart_while_it_rings_keeps_the_offer_and_pops_no_second_one() {
     let folder = Folder::new("call-restart-ringing");
     let mut scene = Scene::open(&folder, "udp").await;
     let call = scene.office.call_from_outside(&folder, "trunk-calls", "+14155550101");
     scene.office.p101.rings().await;
     let offer = scene.ann.sees("offered").await;
+    // What a feed says is shown at once and stored as soon as it can be (promise 4); nothing holds it back here.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     scene.daemon.kill();
     scene.daemon.start_again().await;
     scene.ann.looks_again().await;

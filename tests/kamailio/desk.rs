@@ -38,9 +38,23 @@ pub struct Person {
 impl Scene {
     /// Sets everything up. Kamailio relays registrations over `transport`.
     pub async fn open(folder: &Folder, transport: &str) -> Self {
-        let daemon = Daemon::start(folder).await;
+        Self::open_beside(folder, Daemon::start(folder).await, transport, &[]).await
+    }
+
+    /// The same with switches of Kamailio's configuration set.
+    pub async fn open_with(folder: &Folder, switches: &[&str]) -> Self {
+        Self::open_beside(folder, Daemon::start(folder).await, "udp", switches).await
+    }
+
+    /// The same on a Postgres database.
+    pub async fn open_on_postgres(folder: &Folder, url: &str) -> Self {
+        let daemon = Daemon::start_with(folder, &format!("[database]\nurl = \"{url}\"\n")).await;
+        Self::open_beside(folder, daemon, "udp", &[]).await
+    }
+
+    async fn open_beside(folder: &Folder, daemon: Daemon, transport: &str, switches: &[&str]) -> Self {
         let replica = format!("sip:{};transport={transport}", daemon.replica);
-        let office = Office::open(folder, &replica, &format!("sip:{}", daemon.mirror)).await;
+        let office = Office::open_with(folder, &replica, &format!("sip:{}", daemon.mirror), switches).await;
         let admin = daemon.api();
         let ann = Person::sits_down(&admin, "Ann", "101").await;
         let bob = Person::sits_down(&admin, "Bob", "102").await;

@@ -21,7 +21,12 @@ pub struct Office {
 impl Office {
     /// Opens the office; Kamailio relays registrations to the URI `replica` and copies calls to the URI `mirror`.
     pub async fn open(folder: &Folder, replica: &str, mirror: &str) -> Self {
-        let kamailio = Kamailio::start(folder, replica, mirror).await;
+        Self::open_with(folder, replica, mirror, &[]).await
+    }
+
+    /// The same with switches of Kamailio's configuration set.
+    pub async fn open_with(folder: &Folder, replica: &str, mirror: &str, switches: &[&str]) -> Self {
+        let kamailio = Kamailio::start_with(folder, replica, mirror, switches).await;
         let account = |extension, transport| Account {
             extension,
             domain: DOMAIN,

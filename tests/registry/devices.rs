@@ -46,7 +46,7 @@ async fn the_last_page_of_a_hundred_thousand_devices_costs_what_the_first_does()
     let page = |after: Option<&str>| registry.devices_page(defaults.account, &DeviceFilter::default(), after, 50);
     let first = page(None);
     assert_eq!(first.items.len(), 50);
-    let nearly_last = format!("099949~{}{}", defaults.pbx.0.simple(), "f".repeat(32));
+    let nearly_last = format!("099949~{}", "f".repeat(32));
     let last = page(Some(&nearly_last));
     assert_eq!(last.items.last().map(|view| &*view.device.user), Some("099999"));
     assert_eq!((last.items.len(), last.next.clone()), (50, None));

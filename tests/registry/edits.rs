@@ -26,6 +26,29 @@ async fn a_first_start_makes_one_account_site_pbx_and_an_admin_who_alone_is_enab
 }
 
 #[tokio::test]
+async fn the_defaults_are_the_first_ones_made_whatever_they_are_called_later() {
+    let clock = Clock::manual(START);
+    let (registry, defaults) = office(&clock, Limits::default()).await;
+    clock.advance(std::time::Duration::from_secs(1));
+    let renamed = "Headquarters".to_owned();
+    let rename = |name: &mut String| {
+        name.clone_from(&renamed);
+        Ok(())
+    };
+    registry.update_pbx(defaults.pbx, None, |pbx| rename(&mut pbx.name)).unwrap();
+    registry.update_site(defaults.site, None, |site| rename(&mut site.name)).unwrap();
+    registry.update_user(defaults.admin.unwrap(), None, |user| rename(&mut user.name)).unwrap();
+    let site = registry.sites.get(defaults.site).unwrap();
+    registry.create_pbx(samples::pbx(&registry, &site.value)).unwrap();
+    let ann = User { created_at: clock.now().unix, ..samples::user(&registry, defaults.account, "ann") };
+    registry.create_user(ann).unwrap();
+    let found = registry.ensure_defaults().unwrap();
+    assert_eq!((found.site, found.pbx, found.admin), (defaults.site, defaults.pbx, defaults.admin));
+    registry.delete_user(defaults.admin.unwrap(), None).unwrap();
+    assert_eq!(registry.ensure_defaults().unwrap().admin, None, "nobody inherits that");
+}
+
+#[tokio::test]
 async fn what_must_be_unique_is_and_says_what_is_taken() {
     let (registry, defaults) = office(&Clock::manual(START), Limits::default()).await;
     let ann = registry.create_user(samples::user(&registry, defaults.account, "ann")).unwrap();

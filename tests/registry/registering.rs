@@ -62,8 +62,7 @@ async fn a_new_address_or_firmware_is_news_and_a_new_nat_port_is_not() {
 #[tokio::test]
 async fn what_we_granted_ends_on_time_and_what_a_pbx_granted_turns_stale_first() {
     let clock = Clock::manual(START);
-    let limits = Limits { restart_grace_ms: 0, ..Limits::default() };
-    let (registry, defaults) = office(&clock, limits).await;
+    let (registry, defaults) = office(&clock, Limits::default()).await;
     let bind = |user: &str, source| {
         let bound = vec![samples::binding(&registry, user, source, 60_000)];
         samples::set_bindings(&registry, &defaults, user, source, bound).device
@@ -165,6 +164,9 @@ async fn a_contact_is_found_while_it_is_bound_and_not_afterwards() {
     let mut both = [one, two];
     both.sort();
     assert_eq!(find("sip:101@192.0.2.10:5062"), both);
+    bind("101", &["sip:101@192.0.2.10:5062;transport=tcp", "sip:101@192.0.2.10:5062;transport=udp"]);
+    bind("101", &["sip:101@192.0.2.10:5062;transport=udp"]);
+    assert_eq!(find("sip:101@192.0.2.10:5062"), both, "parameters apart it is still bound");
     bind("101", &["sip:101@192.0.2.99:5062"]);
     assert_eq!(find("sip:101@192.0.2.10:5062"), [two]);
     assert_eq!(find("sip:a@[2001:db8::1]"), []);

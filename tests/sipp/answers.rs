@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::api::{Api, items, text};
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
+use crate::support::postgres::Server;
 use crate::support::sipp::Scenario;
 
 /// Runs `file` for `extension` against `target`.
@@ -54,7 +55,8 @@ scenarios! {
     a_query_lists_the_contacts: "register-query",
     several_contacts_are_taken_at_once: "register-several",
     a_bad_contact_gets_400_that_names_it: "register-bad-contact",
-    a_bad_cseq_gets_400_that_names_it: "register-bad-cseq",
+    a_bad_to_gets_400_that_names_it: "register-bad-to",
+    a_bad_expires_gets_400_that_names_it: "register-bad-expires",
     a_star_with_a_time_gets_400: "register-star-for-a-while",
     an_unknown_required_extension_gets_420_with_unsupported: "register-extension",
     too_short_a_time_gets_423_with_min_expires: "register-brief",
@@ -110,6 +112,18 @@ async fn a_pbx_that_asks_where_a_phone_is_gets_302_then_480_then_404() {
     answers(&folder, daemon.registrar, "udp", "register-star", "101").await;
     answers(&folder, daemon.registrar, "udp", "invite-away", "101").await;
     answers(&folder, daemon.registrar, "udp", "invite-unknown", "999").await;
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_confirm_gets_503_with_retry_after_and_the_next_try_200() {
+    let (folder, server) = (Folder::new("register-not-stored"), Server::start_new());
+    let database = format!("[database]\nurl = \"{}\"\n", server.database());
+    let daemon = Daemon::start_with(&folder, &database).await;
+    server.freeze();
+    answers(&folder, daemon.registrar, "udp", "register-not-stored", "101").await;
+    answers(&folder, daemon.registrar, "udp", "options", "101").await;
+    server.thaw();
+    answers(&folder, daemon.registrar, "udp", "register", "101").await;
 }
 
 #[tokio::test]

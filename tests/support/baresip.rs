@@ -45,13 +45,18 @@ impl Phone {
     /// Starts a phone and waits until its registration is accepted.
     pub async fn start(folder: &Folder, account: Account<'_>) -> Self {
         let Account { extension, domain, proxy, transport, expires_s } = account;
-        let name = format!("phone-{extension}");
-        let ports = Ports::take();
         let settings = format!(
             "\"Phone {extension}\" <sip:{extension}@{domain};transport={transport}>\
              ;outbound=\"sip:{proxy};transport={transport}\";auth_user={extension};auth_pass=pw{extension}\
              ;regint={expires_s};answermode=manual;audio_codecs=PCMU/8000/1\n"
         );
+        Self::start_with(folder, extension, &settings).await
+    }
+
+    /// The same with a line of baresip's `accounts` file.
+    pub async fn start_with(folder: &Folder, extension: &str, settings: &str) -> Self {
+        let name = format!("phone-{extension}");
+        let ports = Ports::take();
         folder.write(&format!("{name}/accounts"), settings);
         folder.write(&format!("{name}/contacts"), "");
         folder.write(&format!("{name}/config"), config(extension, &ports));

@@ -25,6 +25,11 @@ pub struct Kamailio {
 impl Kamailio {
     /// Starts it; it relays registrations to the URI `replica` and copies calls to the URI `mirror`.
     pub async fn start(folder: &Folder, replica: &str, mirror: &str) -> Self {
+        Self::start_with(folder, replica, mirror, &[]).await
+    }
+
+    /// The same with more of the configuration's switches set, as `NAME` or `NAME=value`.
+    pub async fn start_with(folder: &Folder, replica: &str, mirror: &str, switches: &[&str]) -> Self {
         let ports = Ports::take();
         let (address, trunk) = (ports.address(0), ports.address(10));
         let run = folder.join("kamailio");
@@ -41,6 +46,9 @@ impl Kamailio {
             format!("HOOKSWITCH_MIRROR=\"{mirror}\""),
         ] {
             kamailio.arg("-A").arg(define);
+        }
+        for switch in switches {
+            kamailio.args(["-A", switch]);
         }
         let mut process = Process::start("kamailio", &mut kamailio, &folder.join("kamailio.log"));
         until("Kamailio answers OPTIONS", async || {

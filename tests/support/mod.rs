@@ -11,6 +11,7 @@ pub mod folder;
 pub mod kamailio;
 pub mod phone;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod sink;
 pub mod sipp;

@@ -1,11 +1,12 @@
 //! Free ports that no other test takes.
 //!
 //! Programs under test bind ports by number, so a port must stay ours between the moment it is found free and the moment
-//! the program binds it. Each block of ports is a locked file, and lies below the range the system draws its own from.
+//! the program binds it. Each block of ports is a locked file that all checkouts on the machine share, and lies below the
+//! range the system draws its own from.
 
-use std::fs::{File, create_dir_all};
+use std::fs::File;
+use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
 
 /// A run of ports, free on UDP and TCP of both loopback addresses when it was taken. Dropping it gives them back.
 #[derive(Debug)]
@@ -17,14 +18,12 @@ pub struct Ports {
 impl Ports {
     /// Takes a free block.
     pub fn take() -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports");
-        create_dir_all(&folder).expect("the target folder can be written");
         // Tests begin at different places so that they seldom try the same block.
         let start = std::process::id().wrapping_mul(7919) % u32::from(BLOCKS);
         for step in 0..u32::from(BLOCKS) {
             let block = u16::try_from((start + step) % u32::from(BLOCKS)).expect("less than BLOCKS");
             let first = FIRST + block * BLOCK;
-            let lock = File::create(folder.join(first.to_string())).expect("the target folder can be written");
+            let Ok(lock) = lock_file(first) else { continue };
             if lock.try_lock().is_ok() && (first..first + BLOCK).all(is_free) {
                 return Self { first, _lock: lock };
             }
@@ -42,6 +41,12 @@ impl Ports {
     pub fn address(&self, index: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port(index)))
     }
+}
+
+/// The file that stands for a block. One that another user made can be locked as well, if not written.
+fn lock_file(first: u16) -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("hookswitch-test-ports-{first}"));
+    File::open(&path).or_else(|_| File::create(&path))
 }
 
 fn is_free(port: u16) -> bool {

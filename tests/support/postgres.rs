@@ -1,6 +1,7 @@
 //! A real Postgres for tests: from the installed binaries, on loopback, in a temporary folder, gone with the last test
 //! that holds it, or with the test process however that ends.
 
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -39,9 +40,7 @@ impl Server {
         if let Some(owner) = owner() {
             run(Command::new("chown").arg(owner).arg(folder.path()));
         }
-        let data = folder.path().join("data");
-        let initdb = binaries.join("initdb");
-        run(as_owner(&initdb).arg("-D").arg(&data).args(["-U", "test", "-A", "trust", "-E", "UTF8", "--no-sync"]));
+        fill(&folder.path().join("data"), &binaries);
         let server =
             Self { binaries, folder, port: free_port(), running: Mutex::new(None), databases: AtomicU32::new(0) };
         server.start();
@@ -153,6 +152,26 @@ fn owner() -> Option<&'static str> {
     let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let postgres = known.lines().any(|line| line.starts_with("postgres:"));
     (me.trim_ascii() == b"0").then_some(if postgres { "postgres" } else { "nobody" })
+}
+
+/// Makes a new server's data folder. `initdb` takes seconds, and a runner may give each test a process of its own: the
+/// first leaves a copy for the others.
+fn fill(data: &Path, binaries: &Path) {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let name = format!("postgres{}-{}", binaries.display(), owner().unwrap_or_default()).replace('/', "-");
+    let (made, making) = (kept.join(&name), kept.join(format!("{name}.new")));
+    let lock = File::create(kept.join(format!("{name}.lock"))).expect("the target folder can be written");
+    lock.lock().expect("files can be locked");
+    if !made.exists() {
+        let initdb = binaries.join("initdb");
+        run(as_owner(&initdb).arg("-D").arg(data).args(["-U", "test", "-A", "trust", "-E", "UTF8", "--no-sync"]));
+        let _ = fs::remove_dir_all(&making);
+        run(Command::new("cp").arg("-a").arg(data).arg(&making));
+        fs::rename(&making, &made).expect("the target folder can be written");
+        return;
+    }
+    drop(lock);
+    run(Command::new("cp").arg("-a").arg(&made).arg(data));
 }
 
 fn as_owner(program: &Path) -> Command {

@@ -11,6 +11,7 @@ use hookswitch::sip::client::{Invite, Phone};
 use hookswitch::sip::scan;
 
 use crate::cli::line::{Line, OwnIds, branch, copy, random};
+use crate::cli::say;
 
 use super::office::{OFFICE_NUMBER, Office, QUEUE};
 
@@ -45,13 +46,13 @@ impl Exchange {
     /// One round: an answered call, a missed one, an internal one, and one through the queue.
     pub async fn play(&self, office: &Office) -> anyhow::Result<()> {
         let [anna, ben, cleo] = office.phones.as_slice() else { anyhow::bail!("the office has three phones") };
-        println!("\n+14155550100 calls Anna, who answers");
+        say("\n+14155550100 calls Anna, who answers")?;
         self.answered(anna).await?;
-        println!("\n+14155550101 calls Ben, who is not there");
+        say("\n+14155550101 calls Ben, who is not there")?;
         self.missed(ben).await?;
-        println!("\nAnna calls Ben: a call inside the house pops for nobody");
+        say("\nAnna calls Ben: a call inside the house pops for nobody")?;
         self.internal(anna, ben).await?;
-        println!("\n+14155550102 calls the support queue: it rings Ben and Cleo, Cleo answers");
+        say("\n+14155550102 calls the support queue: it rings Ben and Cleo, Cleo answers")?;
         self.queue(ben, cleo).await
     }
 

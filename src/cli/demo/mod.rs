@@ -15,6 +15,7 @@ use hookswitch::lifecycle::{Daemon, StartError};
 use hookswitch::telemetry;
 
 use super::api::Api;
+use super::say;
 use super::serve::listeners;
 use exchange::Exchange;
 use office::Office;
@@ -36,8 +37,8 @@ pub async fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     telemetry::start(&Log { level: "warn".into(), ..config.log });
     let folder = Folder(std::env::temp_dir().join(format!("hookswitch-demo-{}", std::process::id())));
     let mut daemon = start(&folder.0).await?;
-    print!("{}", listeners(&daemon));
-    println!("  data           {} (removed at the end)\n", folder.0.display());
+    say(listeners(&daemon).trim_end())?;
+    say(format_args!("  data           {} (removed at the end)\n", folder.0.display()))?;
     let result = tokio::select! {
         played = play(&mut daemon, &arguments) => played,
         stopped = tokio::signal::ctrl_c() => stopped.context("can't hear Ctrl-C"),
@@ -66,7 +67,7 @@ async fn start(folder: &Path) -> anyhow::Result<Daemon> {
                 bind.address.set_port(0);
             }
             config.http.listen.iter_mut().chain(&mut config.ops.listen).for_each(|address| address.set_port(0));
-            println!("the default ports are taken; using free ones");
+            say("the default ports are taken; using free ones")?;
             Ok(Daemon::start(&config).await?)
         }
         started => Ok(started?),
@@ -85,7 +86,7 @@ async fn play(daemon: &mut Daemon, arguments: &Arguments) -> anyhow::Result<()> 
     let mut round = 0;
     while arguments.rounds.is_none_or(|rounds| round < rounds) {
         round += 1;
-        println!("\n── round {round}");
+        say(format_args!("\n── round {round}"))?;
         office.refresh(registrar.address).await?;
         exchange.play(&office).await?;
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::api::Api;
+use crate::cli::say;
 use crate::cli::sse::EventStream;
 use crate::cli::watch;
 
@@ -18,7 +19,7 @@ pub async fn admin(api: &Api) -> anyhow::Result<()> {
             _ => None,
         };
         if let Some(text) = text {
-            println!("   {text}");
+            let _ = say(format_args!("   {text}"));
         }
     }));
     Ok(())
@@ -29,7 +30,7 @@ pub async fn popups(api: &Api, name: &'static str) -> anyhow::Result<()> {
     let stream = api.stream("/v1/me/popups/stream").await?;
     tokio::spawn(follow(stream, move |kind, value| {
         if let Some(line) = (kind == "offer").then(|| watch::line(value)).flatten() {
-            println!("      {name:<5} {line}");
+            let _ = say(format_args!("      {name:<5} {line}"));
         }
     }));
     Ok(())

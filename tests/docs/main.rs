@@ -1,0 +1,47 @@
+//! The pages in docs/ do what they say: their commands are run, their outputs compared, their configuration is the one
+//! that the tests run.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod page;
+
+use page::{Page, Session};
+use support::daemon::Daemon;
+use support::folder::Folder;
+
+#[tokio::test]
+async fn every_command_of_first_phone_does_what_the_page_says() {
+    let folder = Folder::new("docs-first-phone");
+    let daemon = Daemon::start(&folder).await;
+    let mut session = Session::new(&folder, &daemon);
+    session.follow(&Page::read("docs/first-phone.md")).await;
+}
+
+#[tokio::test]
+async fn every_command_of_kamailio_in_front_works() {
+    let folder = Folder::new("docs-kamailio");
+    let daemon = Daemon::start(&folder).await;
+    let mut session = Session::new(&folder, &daemon);
+    session.follow(&Page::read("docs/kamailio.md")).await;
+    let queues = daemon.api().get("/v1/queues").await;
+    assert_eq!(queues["items"][0]["name"], "sales", "{queues:#}");
+    let pbxs = daemon.api().get("/v1/pbxs").await;
+    assert_eq!(pbxs["items"][0]["queue_rules"][0]["name"], "X-Queue", "{pbxs:#}");
+}
+
+#[test]
+fn the_kamailio_lines_on_the_page_are_the_ones_that_are_tested_and_all_of_them() {
+    let tested = std::fs::read_to_string("tests/kamailio/kamailio.cfg").expect("the configuration is there");
+    let page = Page::read("docs/kamailio.md");
+    let shown: Vec<&str> = page.blocks("kamailio").collect();
+    assert!(shown.len() > 3);
+    for block in &shown {
+        assert!(tested.contains(block), "not in kamailio.cfg:\n{block}");
+    }
+    for section in tested.split("# >>> hookswitch").skip(1) {
+        let (_, lines) = section.split_once('\n').expect("the mark is a line of its own");
+        let (lines, _) = lines.split_once("# <<<").expect("a section has an end");
+        assert!(shown.contains(&lines), "not on the page:\n{lines}");
+    }
+}
