@@ -150,6 +150,10 @@ impl LiveCall {
         match (leg.role, leg.device) {
             (role, Some(device)) if role == LegRole::ToDevice || takes_over => {
                 self.call.answered_at.get_or_insert(now);
+                if !self.call.callee.external {
+                    // Of all that rang, the one that answered is who was reached.
+                    self.call.callee.device = Some(device);
+                }
                 self.attribute(context, device, UserAction::Answered);
                 self.device_called(context, device);
                 offers::on_answer(self, context, device);

@@ -4,7 +4,7 @@ use hookswitch::model::*;
 
 use super::site::Site;
 use super::wire::Invite;
-use super::world::World;
+use super::world::{World, device};
 
 const OFFERED: (OfferState, Option<RescindReason>) = (OfferState::Offered, None);
 const ANSWERED: (OfferState, Option<RescindReason>) = (OfferState::Answered, None);
@@ -65,6 +65,7 @@ fn t15_queue_set_is_told_while_it_rings_and_queue_not_set_only_once_it_answers()
     assert_eq!(site.reasons(bob), [Reason::QueueNotSet, Reason::Offered, Reason::Answered, Reason::Ended]);
     let call = site.only_call();
     assert_eq!((call.queue, call.outcome), (Some(queue), Some(Outcome::Answered)));
+    assert_eq!(call.callee.device, Some(device("102")), "who answered, not who rang first");
 }
 
 #[test]
