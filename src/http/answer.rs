@@ -64,7 +64,8 @@ pub async fn page_of<T, V>(
     page: registry::Page<Arc<Stored<T>>>,
     show: impl Fn(&T) -> V,
 ) -> Result<Json<Page<V>>> {
-    let newest = page.items.iter().map(|item| item.seq).max().unwrap_or_default();
+    // What is not on the page is an answer too.
+    let newest = page.items.iter().map(|item| item.seq).fold(state.registry.gone(), Seq::max);
     state.stored(newest).await?;
     let items = page.items.iter().map(|item| show(&item.value)).collect();
     Ok(Json(Page { items, next: page.next.map(|next| Cursor::write(list, &next)) }))

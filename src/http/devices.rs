@@ -224,7 +224,7 @@ pub fn seen(state: &AppState, admin: Admin, id: DeviceId) -> Result<DeviceView> 
 /// 503 when that is not known in time.
 pub async fn page(state: &AppState, page: registry::Page<DeviceView>, list: &str) -> Result<Json<Page<DeviceAnswer>>> {
     let shown: Vec<_> = page.items.iter().map(|view| DeviceAnswer::of(state, view)).collect();
-    let newest = shown.iter().map(|(_, awaits)| *awaits).max().unwrap_or_default();
+    let newest = shown.iter().map(|(_, awaits)| *awaits).fold(state.registry.gone(), Seq::max);
     state.stored(newest).await?;
     let items = shown.into_iter().map(|(answer, _)| answer).collect();
     Ok(Json(Page { items, next: page.next.map(|next| Cursor::write(list, &next)) }))
@@ -243,9 +243,13 @@ impl DeviceAnswer {
         let DeviceView { device, state: shown, bindings, awaits, .. } = view;
         let pbx = state.registry.pbxs.get(device.pbx);
         let links = state.registry.links_of_device(device.id);
-        let awaits = links.iter().map(|link| link.seq).fold(*awaits, Seq::max);
+        // After the links were read: one that ends meanwhile makes the answer wait for nothing that it does not show.
+        let mut awaits = state.registry.links_await(device.id).max(*awaits);
+        awaits = pbx.as_ref().map_or(awaits, |pbx| awaits.max(pbx.seq));
         let users = links.iter().filter_map(|link| {
-            let user = &state.registry.users.get(link.value.user)?.value;
+            let stored = state.registry.users.get(link.value.user)?;
+            awaits = awaits.max(stored.seq);
+            let user = &stored.value;
             Some(LinkedUser {
                 id: user.id,
                 name: user.name.clone(),
@@ -253,6 +257,7 @@ impl DeviceAnswer {
                 since: link.value.began_at,
             })
         });
+        let users = users.collect();
         let answer = Self {
             id: device.id,
             account: device.account,
@@ -270,7 +275,7 @@ impl DeviceAnswer {
             last_caller: device.last_caller.clone(),
             last_seen_at: bindings.refreshed_at.map_or(device.last_seen_at, |at| at.max(device.last_seen_at)),
             created_at: device.created_at,
-            users: users.collect(),
+            users,
         };
         (answer, awaits)
     }

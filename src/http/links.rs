@@ -35,7 +35,8 @@ async fn list_user_devices(
     users::seen(&state, admin, id)?;
     let (views, newest) = state.registry.devices_of_user(id);
     let shown: Vec<_> = views.iter().map(|view| DeviceAnswer::of(&state, view)).collect();
-    state.stored(shown.iter().map(|(_, awaits)| *awaits).fold(newest, crate::store::Seq::max)).await?;
+    let newest = shown.iter().map(|(_, awaits)| *awaits).fold(newest, crate::store::Seq::max);
+    state.stored(newest.max(state.registry.gone())).await?;
     let items = shown.into_iter().map(|(answer, _)| answer).collect();
     Ok(Json(Page { items, next: None }))
 }

@@ -210,7 +210,8 @@ async fn shown(
     next: Option<String>,
 ) -> Result<Json<Page<MyDevice>>> {
     let answers: Vec<_> = views.iter().map(|view| DeviceAnswer::of(state, view)).collect();
-    state.stored(answers.iter().map(|(_, awaits)| *awaits).fold(newest, crate::store::Seq::max)).await?;
+    let newest = answers.iter().map(|(_, awaits)| *awaits).fold(newest, crate::store::Seq::max);
+    state.stored(newest.max(state.registry.gone())).await?;
     let items = answers.into_iter().map(|(device, _)| MyDevice {
         id: device.id,
         extension: device.extension,

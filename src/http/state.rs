@@ -108,6 +108,8 @@ mod tests {
     use sqlx::Connection as _;
 
     use crate::http::testing::Office;
+    use crate::model::{Binding, BindingSource};
+    use crate::registry::Change;
 
     #[tokio::test]
     async fn x2_a_write_that_is_not_known_to_be_stored_is_503_and_a_retry_waits_for_the_same_commit() {
@@ -143,6 +145,61 @@ mod tests {
         assert_eq!(office.delete(&path).await.problem(), (503, "not-stored"), "not 404 yet: it may come back");
         stalled.close().await.unwrap();
         assert_eq!(patient(async || office.delete(&path).await).await, 404);
+    }
+
+    #[tokio::test]
+    async fn what_an_answer_leaves_out_is_gone_for_good_or_the_answer_waits() {
+        let office = Office::waiting(Duration::from_millis(100)).await;
+        let (device, other) = (office.phone("204").await, office.phone("205").await);
+        let ((ann, agent), (bob, _)) = (office.user("ann").await, office.user("bob").await);
+        let linked = format!("/v1/users/{ann}/devices/{device}");
+        assert_eq!(office.put(&linked).await.status, 201);
+        let stalled = office.stall().await;
+        assert_eq!(office.get("/v1/users").await.status, 200, "what is stored is read all the same");
+        assert_eq!(office.delete(&linked).await.problem(), (503, "not-stored"));
+        for path in [format!("/v1/devices/{device}"), "/v1/devices".into(), format!("/v1/users/{ann}/devices")] {
+            assert_eq!(office.get(&path).await.problem(), (503, "not-stored"), "{path} shows nobody linked");
+        }
+        let mine = office.call("GET", "/v1/me/devices", &agent, &[], None).await;
+        assert_eq!(mine.problem(), (503, "not-stored"));
+        assert_eq!(office.get(&format!("/v1/devices/{other}")).await.status, 200, "nothing of this one changed");
+        assert_eq!(office.delete(&format!("/v1/users/{bob}")).await.problem(), (503, "not-stored"));
+        assert_eq!(office.get("/v1/users").await.problem(), (503, "not-stored"), "a list without Bob");
+        stalled.close().await.unwrap();
+        for path in ["/v1/users".to_owned(), "/v1/devices".into(), format!("/v1/users/{ann}/devices")] {
+            assert_eq!(patient(async || office.get(&path).await).await, 200);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_named_beside_a_device_is_named_as_stored() {
+        let office = Office::waiting(Duration::from_millis(100)).await;
+        let (device, (ann, _)) = (office.phone("204").await, office.user("ann").await);
+        assert_eq!(office.put(&format!("/v1/users/{ann}/devices/{device}")).await.status, 201);
+        let stalled = office.stall().await;
+        let renamed = office.patch(&format!("/v1/users/{ann}"), &json!({"name": "Anna"})).await;
+        assert_eq!(renamed.problem(), (503, "not-stored"));
+        assert_eq!(office.get(&format!("/v1/devices/{device}")).await.problem(), (503, "not-stored"));
+        stalled.close().await.unwrap();
+        assert_eq!(patient(async || office.get(&format!("/v1/devices/{device}")).await).await, 200);
+    }
+
+    #[tokio::test]
+    async fn a_phone_that_unregisters_from_a_device_just_deleted_waits_for_the_deletion() {
+        let office = Office::waiting(Duration::from_millis(100)).await;
+        let device = office.phone("204").await;
+        let target = office.registry.resolve(office.pbx, "204", "pbx.local").unwrap();
+        let stalled = office.stall().await;
+        assert_eq!(office.delete(&format!("/v1/devices/{device}")).await.problem(), (503, "not-stored"));
+        let now = office.clock.now();
+        let gone = |known: &[Binding]| (Change::Keep, known.len());
+        let registered = office.registry.register(&target, BindingSource::Registrar, now, gone);
+        assert_eq!(registered.value, 0);
+        assert!(registered.seq.is_some_and(|seq| !office.registry.is_stored(seq)), "a crash would bring it back");
+        stalled.close().await.unwrap();
+        while !office.registry.is_stored(registered.seq.unwrap()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// The status once it is no longer 503.

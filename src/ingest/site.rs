@@ -54,9 +54,9 @@ impl Sites {
     /// first shows them something. They end with `stop`.
     #[must_use]
     pub fn new(registry: Arc<Registry>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
-        let mut left: HashMap<SiteId, Vec<Call>> = HashMap::new();
-        for call in registry.calls_at_start() {
-            left.entry(call.site).or_default().push(call);
+        let mut left: HashMap<SiteId, Vec<(Call, u32)>> = HashMap::new();
+        for (call, trail) in registry.calls_at_start() {
+            left.entry(call.site).or_default().push((call, trail));
         }
         let (tasks, stop) = (tasks.clone(), stop.clone());
         let sites = Self(Arc::new(Inner { registry, tasks, stop, senders: Mutex::default() }));
@@ -82,7 +82,7 @@ impl Sites {
 }
 
 impl Inner {
-    fn start(&self, site: SiteId, left: Vec<Call>) -> mpsc::Sender<Observation> {
+    fn start(&self, site: SiteId, left: Vec<(Call, u32)>) -> mpsc::Sender<Observation> {
         let (sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
         let task = SiteTask {
             registry: self.registry.clone(),
@@ -112,11 +112,11 @@ struct SiteTask {
 impl SiteTask {
     async fn run(
         mut self,
-        left: Vec<Call>,
+        left: Vec<(Call, u32)>,
         mut observations: mpsc::Receiver<Observation>,
         mut changes: broadcast::Receiver<Changed>,
     ) {
-        self.take_over(left).await;
+        self.take_over(left);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             let wait = self.until_next_deadline();
@@ -138,12 +138,12 @@ impl SiteTask {
     }
 
     /// Goes on with the calls of the process before this one.
-    async fn take_over(&mut self, left: Vec<Call>) {
-        for call in left {
-            // With the database away the trail goes on from where the numbers can't collide.
-            let trail =
-                self.registry.trail(call.id).await.map_or(TRAIL_UNKNOWN, |t| u32::try_from(t.len()).unwrap_or(0));
-            let now = self.registry.clock().now();
+    fn take_over(&mut self, left: Vec<(Call, u32)>) {
+        let now = self.registry.clock().now();
+        for (call, trail) in left {
+            if call.state != CallState::Ended {
+                metrics::gauge!("hookswitch_calls", "state" => state_label(call.state)).increment(1.0);
+            }
             for leg in call.legs.iter().filter(|leg| leg.state != LegState::Ended) {
                 self.tracker.restore(now, leg, FeedKind::Mirror);
             }
@@ -301,5 +301,3 @@ fn count_dropped(reason: &'static str) {
 const OBSERVATIONS_MAX: usize = 8_192;
 const BATCH_MAX: usize = 256;
 const IDLE_WAIT: Duration = Duration::from_hours(1);
-/// Where a trail goes on whose length can't be known; below the switchboard's own bound.
-const TRAIL_UNKNOWN: u32 = 500;

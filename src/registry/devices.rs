@@ -157,9 +157,12 @@ impl Registry {
             };
             Devices::unfile(entry.get());
             self.unindex(entry.get(), entry.get().bindings.iter().map(Bound::contact));
-            entry.remove();
+            self.devices.wheel.remove(entry.get().scheduled, id);
+            // Still locked: whoever finds it gone finds the number to wait for.
             self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
-            self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 })
+            let seq = self.journal.mark_gone(DirtyKey { kind: Kind::Device, id: id.0 });
+            entry.remove();
+            seq
         };
         self.changed(Changed::Device(id));
         self.announce_device("device.deleted", &view, seq);

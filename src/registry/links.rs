@@ -79,6 +79,14 @@ impl Registry {
         self.links.of_device(device)
     }
 
+    /// What an answer waits for that shows who has the device: the last change of each of its links, those that have
+    /// ended and so are not shown included.
+    #[must_use]
+    pub fn links_await(&self, device: DeviceId) -> Seq {
+        let links = self.links.of_device(device).into_iter().chain(self.links.ended_of_device(device));
+        links.map(|link| link.seq).max().unwrap_or_default()
+    }
+
     /// Ends every link of a user. Call it while editing.
     pub(super) fn unlink_user(&self, user: UserId, now: UnixMillis) {
         self.end_all(&self.links.of_user(user), now);
@@ -187,7 +195,7 @@ impl Links {
                 inner.by_user.remove(&before.user);
             }
         }
-        let seq = journal.mark(DirtyKey { kind: Kind::Link, id: id.0 });
+        let seq = journal.mark_gone(DirtyKey { kind: Kind::Link, id: id.0 });
         // A wall clock that was set back must not end a link before it began.
         let ended_at = Some(now.max(before.began_at));
         let link = Arc::new(Stored { value: Link { ended_at, ..before }, seq });

@@ -94,7 +94,7 @@ pub struct Registry {
     /// When it was opened.
     started: Now,
     /// What the site tasks take over.
-    calls_at_start: Mutex<Vec<Call>>,
+    calls_at_start: Mutex<Vec<(Call, u32)>>,
 }
 
 /// What changed about those whose offers may have to be closed.
@@ -179,6 +179,12 @@ impl Registry {
         self.journal.latest()
     }
 
+    /// Number of the latest deletion, whoever made it: what a listing waits for, which shows what is not there any more.
+    #[must_use]
+    pub fn gone(&self) -> Seq {
+        self.journal.gone()
+    }
+
     /// Whether the last attempt to write to the database succeeded.
     #[must_use]
     pub fn database_up(&self) -> bool {
@@ -199,9 +205,10 @@ impl Registry {
         self.journal.drain(wait).await
     }
 
-    /// Calls the database had at start, live and lately ended, for the site tasks to go on with. Empty when asked again.
+    /// Calls the database had at start, live and lately ended, for the site tasks to go on with, each with the last
+    /// position in its trail. Empty when asked again.
     #[must_use]
-    pub fn calls_at_start(&self) -> Vec<Call> {
+    pub fn calls_at_start(&self) -> Vec<(Call, u32)> {
         std::mem::take(&mut *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

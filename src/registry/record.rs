@@ -26,7 +26,7 @@ pub(super) struct Record {
     pub(super) seq: Seq,
     /// Last change of the bindings by a REGISTER we accepted; passive ones are promised to nobody.
     pub(super) bindings_seq: Seq,
-    /// The earliest second in which the wheel holds this device.
+    /// The deadline under which the wheel holds this device.
     pub(super) scheduled: Tick,
 }
 

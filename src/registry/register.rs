@@ -85,7 +85,11 @@ impl Registry {
                 let (change, value) = decide(&[]);
                 let bindings = match change {
                     Change::Set(bindings) if !bindings.is_empty() => bindings,
-                    _ => return Registered { device: id, value, seq: None, refused: None },
+                    _ => {
+                        // It may have been deleted a moment ago, and a crash could bring it back.
+                        let seq = Some(self.journal.gone()).filter(|seq| seq.0 > 0);
+                        return Registered { device: id, value, seq, refused: None };
+                    }
                 };
                 if let Some(limit) = self.may_not_appear(&home.devices, now) {
                     return Registered { device: id, value, seq: None, refused: Some(limit) };
@@ -245,6 +249,9 @@ impl Registry {
     fn schedule(&self, record: &mut Record, now: Now, grace: Grace) {
         let deadline = record.next_deadline(now, grace);
         if deadline < record.scheduled {
+            if record.scheduled != NEVER {
+                self.devices.wheel.remove(record.scheduled, record.id);
+            }
             record.scheduled = deadline;
             self.devices.wheel.insert(deadline, record.id);
         }

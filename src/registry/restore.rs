@@ -36,7 +36,7 @@ impl Registry {
                 self.links.end(id, now.unix, &self.journal);
             }
         }
-        for call in &loaded.calls {
+        for (call, _) in &loaded.calls {
             self.live.remember(Arc::new(call.clone()));
         }
         *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;

@@ -160,7 +160,7 @@ impl<T: Noun> Table<T> {
     pub(super) fn take(&self, id: T::Id, journal: &Journal) -> Option<(Arc<Stored<T>>, Seq)> {
         let mut inner = self.write();
         let row = inner.remove(T::uuid(id))?;
-        Some((row, journal.mark(DirtyKey { kind: T::KIND, id: T::uuid(id) })))
+        Some((row, journal.mark_gone(DirtyKey { kind: T::KIND, id: T::uuid(id) })))
     }
 
     /// Up to `length` records of the account after `from`, and where to go on if there may be more.

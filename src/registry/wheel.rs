@@ -1,40 +1,46 @@
 //! The expiry wheel: which devices to look at in which second.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::{DeviceId, Tick};
 
-/// Lazy: nothing is ever cancelled. Who takes a device out checks its deadlines and puts it back when they moved.
+/// Devices by the second in which to look at them. Lazy where that is cheap: a deadline that moves later is found out
+/// when the earlier one comes. One that moves earlier takes the old one out, or a phone that asks for less time again
+/// and again would fill the wheel.
 #[derive(Debug, Default)]
 pub(super) struct Wheel {
-    seconds: Mutex<BTreeMap<u64, Vec<DeviceId>>>,
+    seconds: Mutex<BTreeSet<(u64, DeviceId)>>,
 }
 
 impl Wheel {
     /// Look at `device` once `deadline` has passed.
     pub(super) fn insert(&self, deadline: Tick, device: DeviceId) {
-        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-        seconds.entry(deadline.0.div_ceil(SECOND_MS)).or_default().push(device);
+        self.seconds().insert((second(deadline), device));
+    }
+
+    /// Undoes [`Wheel::insert`].
+    pub(super) fn remove(&self, deadline: Tick, device: DeviceId) {
+        self.seconds().remove(&(second(deadline), device));
     }
 
     /// Up to `max` devices to look at now, oldest deadlines first.
     pub(super) fn due(&self, now: Tick, max: usize) -> Vec<DeviceId> {
-        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = self.seconds();
         let mut due = Vec::new();
-        while due.len() < max
-            && let Some(mut second) = seconds.first_entry()
-            && *second.key() <= now.0 / SECOND_MS
-        {
-            let devices = second.get_mut();
-            let rest = devices.len().saturating_sub(max - due.len());
-            due.extend(devices.drain(rest..));
-            if devices.is_empty() {
-                second.remove();
-            }
+        while due.len() < max && seconds.first().is_some_and(|(at, _)| *at <= now.0 / SECOND_MS) {
+            due.extend(seconds.pop_first().map(|(_, device)| device));
         }
         due
     }
+
+    fn seconds(&self) -> MutexGuard<'_, BTreeSet<(u64, DeviceId)>> {
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn second(deadline: Tick) -> u64 {
+    deadline.0.div_ceil(SECOND_MS)
 }
 
 const SECOND_MS: u64 = 1000;
@@ -71,5 +77,40 @@ mod tests {
         }
         seen.sort();
         assert_eq!(seen, (0..10).map(|n| DeviceId(Uuid::from_u128(n))).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_phone_that_asks_for_less_and_less_time_is_in_the_wheel_once() {
+        use crate::clock::Clock;
+        use crate::model::{Binding, BindingSource, Transport, UnixMillis};
+        use crate::registry::{Change, Limits, Registry};
+
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await;
+        let registry = Registry::open(store.unwrap(), Clock::manual(UnixMillis(0)), Limits::default()).await.unwrap();
+        let defaults = registry.ensure_defaults().unwrap();
+        let target = registry.resolve(defaults.pbx, "101", "pbx.local").unwrap();
+        let now = registry.clock().now();
+        for cseq in 0..100 {
+            let binding = Binding {
+                contact: "sip:101@192.0.2.7".into(),
+                expires_at: now.tick + (7_200_000 - u64::from(cseq) * 60_000),
+                q: 1000,
+                transport: Transport::Udp,
+                source: BindingSource::Registrar,
+                cseq,
+                call_id: "a".into(),
+                received: None,
+                user_agent: None,
+                path: None,
+                instance: None,
+                reg_id: None,
+                refreshed_at: now.unix,
+            };
+            registry.register(&target, BindingSource::Registrar, now, |_| (Change::Set(vec![binding]), ()));
+        }
+        assert_eq!(registry.devices.wheel.seconds().len(), 1);
+        registry.delete_device(target.device(), None).unwrap();
+        assert_eq!(registry.devices.wheel.seconds().len(), 0);
     }
 }

@@ -5,7 +5,7 @@
 //! whoever waits is told after a bounded time that nothing is known; when it comes back everything is written once, as it
 //! then is.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ pub struct Journal {
     pub(super) up: AtomicBool,
     pub(super) closed: AtomicBool,
     pub(super) clock: Clock,
+    /// Number of the latest deletion.
+    gone: AtomicU64,
 }
 
 /// What waits and what is on its way, under one short lock: numbering a change and noting its key are one step.
@@ -62,6 +64,7 @@ impl Journal {
             up: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             clock,
+            gone: AtomicU64::new(0),
         }
     }
 
@@ -70,6 +73,20 @@ impl Journal {
         let seq = self.state().pending.mark(key, || self.clock.now().tick);
         self.wake.notify_one();
         seq
+    }
+
+    /// [`Journal::mark`] for a record that goes, before anybody can see that it is gone.
+    pub fn mark_gone(&self, key: DirtyKey) -> Seq {
+        let seq = self.mark(key);
+        self.gone.fetch_max(seq.0, Ordering::AcqRel);
+        seq
+    }
+
+    /// Number of the latest deletion: what an answer waits for that shows what is *not* there, since nothing is left
+    /// that could bear the number.
+    #[must_use]
+    pub fn gone(&self) -> Seq {
+        Seq(self.gone.load(Ordering::Acquire))
     }
 
     /// Queues a call's present state for the history.

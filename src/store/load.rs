@@ -1,5 +1,7 @@
 //! Reads all that lives in memory, once, at start.
 
+use std::collections::HashMap;
+
 use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
@@ -33,8 +35,9 @@ pub struct Loaded {
     pub bindings: Vec<(DeviceId, Stored<Vec<Binding>>)>,
     /// Links that last.
     pub links: Vec<Stored<Link>>,
-    /// Calls that had not ended, and the latest ones whether ended or not: late copies must not start them anew.
-    pub calls: Vec<Call>,
+    /// Calls that had not ended, and the latest ones whether ended or not: late copies must not start them anew. With
+    /// each, the last position in its trail if it had not ended.
+    pub calls: Vec<(Call, u32)>,
     /// Highest number that was ever given to a change that is stored.
     pub seq: Seq,
 }
@@ -71,13 +74,24 @@ impl Store {
     }
 
     /// A call that can't be read is over for us, but no reason not to start.
-    async fn calls(&self) -> Result<Vec<Call>, StoreError> {
+    async fn calls(&self) -> Result<Vec<(Call, u32)>, StoreError> {
+        // Read here, at start: whoever goes on with the calls must not wait for a database.
+        let trails = self.each(TRAILS, |(call, last): (String, i64)| Ok((call, last))).await?;
+        let trails: HashMap<String, i64> = trails.into_iter().collect();
         let calls = self
             .each(CALLS, |row: CallRow| {
                 Ok(row.into_record().inspect_err(|error| tracing::error!(%error, "a living call is left out")).ok())
             })
             .await?;
-        Ok(calls.into_iter().flatten().collect())
+        let last = |call: &Call| trails.get(&call.id.to_string()).and_then(|last| u32::try_from(*last).ok());
+        Ok(calls
+            .into_iter()
+            .flatten()
+            .map(|call| {
+                let last = last(&call).unwrap_or(0);
+                (call, last)
+            })
+            .collect())
     }
 
     async fn highest(&self) -> Result<Seq, StoreError> {
@@ -129,6 +143,9 @@ impl Store {
 /// Calls that had not ended, and the latest ones.
 const CALLS: &str = "SELECT id, body FROM calls WHERE ended_at IS NULL \
     UNION SELECT id, body FROM (SELECT id, body FROM calls ORDER BY began_at DESC LIMIT 1000) AS latest";
+
+const TRAILS: &str = "SELECT call_id, MAX(position) FROM trail
+    WHERE call_id IN (SELECT id FROM calls WHERE ended_at IS NULL) GROUP BY call_id";
 
 /// Each table's highest number. Those of deleted rows are in `journal`.
 const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts

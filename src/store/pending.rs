@@ -192,6 +192,7 @@ impl Pending {
             self.dirty.insert(key, Span { last: newer, ..span });
             self.order.push_front((span.first, key));
         }
+        self.compact();
         for entry in history.into_iter().rev() {
             match entry {
                 History::Call(seq, call) => {
@@ -213,6 +214,15 @@ impl Pending {
         self.last += 1;
         self.last_history = self.last;
         Seq(self.last)
+    }
+
+    /// Drops the void entries once they are most of `order`: while the database is away, each attempt leaves one for each
+    /// key that changed meanwhile.
+    fn compact(&mut self) {
+        if self.order.len() > 2 * self.dirty.len() + ORDER_SLACK {
+            let dirty = &self.dirty;
+            self.order.retain(|(first, key)| dirty.get(key).is_some_and(|span| span.first == *first));
+        }
     }
 
     /// The valid entry at the front of `order`, after dropping void ones.
@@ -238,6 +248,9 @@ impl Pending {
         dropped
     }
 }
+
+/// Void entries that are not worth a look.
+const ORDER_SLACK: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -277,6 +290,24 @@ mod tests {
         assert_eq!(pending.watermark(), Seq(11), "12 is still dirty");
         assert_eq!(pending.take(9).keys.len(), 1);
         assert_eq!(pending.watermark(), Seq(14));
+    }
+
+    #[test]
+    fn keys_that_change_while_attempt_after_attempt_fails_take_no_more_room() {
+        let mut pending = Pending::new(Seq(0), 100);
+        for n in 0..100 {
+            pending.mark(key(n), || Tick(0));
+        }
+        for _ in 0..1_000 {
+            let taken = pending.take(10);
+            for (key, _) in &taken.keys {
+                pending.mark(*key, || Tick(1));
+            }
+            pending.put_back(taken.keys, Vec::new());
+        }
+        assert_eq!(pending.dirty_keys(), 100);
+        assert!(pending.order.len() <= 2 * 100 + ORDER_SLACK, "{}", pending.order.len());
+        assert_eq!(pending.take(1).keys[0].1.first, 1);
     }
 
     #[test]

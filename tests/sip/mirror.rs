@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::daemon::Daemon;
@@ -91,6 +92,24 @@ async fn exact_duplicates_are_dropped_and_counted() {
     settled(&daemon, "duplicate").await;
     let seen = "listener=\"mirror\",method=\"INVITE\",outcome=\"observed\"";
     assert!((daemon.metric(MESSAGES, seen).await - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn what_one_pbx_sent_another_is_seen_for_each_of_them() {
+    let folder = Folder::new("sip");
+    let daemon = Daemon::start(&folder).await;
+    let api = daemon.api();
+    let first = api.get("/v1/pbxs").await["items"][0].clone();
+    let branch =
+        json!({"name": "branch", "site": first["site"], "domain": "branch.example", "networks": ["127.0.0.2"]});
+    api.post("/v1/pbxs", branch).await;
+    let copier = Phone::near(daemon.mirror).await;
+    let of_branch = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let message = copier.request("INVITE", "101", 1, "");
+    copier.tell(daemon.mirror, &message).await;
+    of_branch.send_to(message.as_bytes(), daemon.mirror).await.unwrap();
+    let seen = "listener=\"mirror\",method=\"INVITE\",outcome=\"observed\"";
+    until("both copies", async || (daemon.metric(MESSAGES, seen).await >= 2.0).then_some(())).await;
 }
 
 /// Waits until the mirror has counted this outcome.

@@ -138,7 +138,7 @@ fn sorted(loaded: &mut Loaded) -> String {
     loaded.devices.sort_by_key(|row| row.value.id);
     loaded.bindings.sort_by_key(|(device, _)| *device);
     loaded.users.sort_by_key(|row| row.value.id);
-    loaded.calls.sort_by_key(|call| call.id);
+    loaded.calls.sort_by_key(|(call, _)| call.id);
     let mut links: Vec<_> = loaded.links.drain(..).map(|row| samples::facts(&row.value)).collect();
     links.sort();
     format!("{loaded:#?} {links:#?}")

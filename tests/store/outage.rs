@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookswitch::clock::Clock;
-use hookswitch::model::{BindingSource, DeviceState};
+use hookswitch::ingest::site::{Observation, Sites};
+use hookswitch::model::{BindingSource, DeviceState, FeedKind, Hop};
 use hookswitch::registry::streams::{Next, StreamKey};
 use hookswitch::registry::{Limits, NotStored, Registry, Seq};
 use hookswitch::store::{Store, StoreError, Timeouts};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::database::{Database, on_both_engines, timeouts};
 use crate::postgres::Server;
@@ -82,6 +85,51 @@ async fn a_frozen_server_means_a_bounded_wait_and_then_everything_is_stored() {
     let registry = open(&url, &clock, wait).await;
     assert_eq!(registry.bindings(device).len(), 1);
     assert_eq!(registry.device(gone), None, "what the frozen server was told before does not come back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_freezes_right_after_a_start_holds_up_no_popup() {
+    let server = Server::start_new();
+    let url = server.database();
+    let (clock, wait) = (Clock::manual(START), Duration::from_millis(300));
+    let registry = open(&url, &clock, wait).await;
+    let defaults = registry.ensure_defaults().unwrap();
+    let (device, _) = samples::register(&registry, &defaults, "101");
+    let ann = defaults.admin.unwrap();
+    registry.link(ann, device, START).unwrap();
+    for n in 0..20 {
+        let call = samples::ringing(&samples::call(&defaults, n, ann, device));
+        registry.record_trail(samples::trail(call.id, 7));
+        registry.live.put_call(Arc::new(call));
+    }
+    registry.drain(Duration::from_secs(5)).await.unwrap();
+    drop(registry);
+    let registry = open(&url, &clock, wait).await;
+
+    server.freeze();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let sites = Sites::new(registry.clone(), &tasks, &stop);
+    let before = registry.live.offers_of(ann).len();
+    let headers = "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\nFrom: <sip:+14155550177@192.0.2.1>;tag=1\r\n\
+                   To: <sip:101@pbx.local>\r\nCall-ID: fresh\r\nCSeq: 1 INVITE\r\n\r\n";
+    for start in ["INVITE sip:101@pbx.local SIP/2.0", "SIP/2.0 180 Ringing"] {
+        sites.observe(Observation {
+            pbx: defaults.pbx,
+            feed: FeedKind::Mirror,
+            bytes: format!("{start}\r\n{headers}").into(),
+            source: None,
+            destination: None,
+            hop: Hop::FromPbx,
+            at: clock.now(),
+        });
+    }
+    let asked = Instant::now();
+    while registry.live.offers_of(ann).len() == before {
+        assert!(asked.elapsed() < Duration::from_secs(1), "the popup waits for the database");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.cancel();
+    server.thaw();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

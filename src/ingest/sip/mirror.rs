@@ -42,7 +42,7 @@ impl Mirror {
 
     /// Takes in one copy; the answer is what became of it, for the counters.
     pub(super) fn handle(&self, core: &Core, pbx: PbxId, message: &Message<'_>, peer: &Peer, now: Now) -> &'static str {
-        if self.is_duplicate(message, now) {
+        if self.is_duplicate(pbx, message, now) {
             return "duplicate";
         }
         let Ok(cseq) = message.cseq() else { return "malformed" };
@@ -53,11 +53,11 @@ impl Mirror {
         let original = Original::of(message);
         match (cseq.method, message.status()) {
             (Method::Register, None) => {
-                let key = self.hasher.hash_one((call_id, cseq.number));
+                let key = self.hasher.hash_one((pbx, call_id, cseq.number));
                 self.remember(key, message, &original, peer, now)
             }
             (Method::Register, Some(200..=299)) => {
-                let key = self.hasher.hash_one((call_id, cseq.number));
+                let key = self.hasher.hash_one((pbx, call_id, cseq.number));
                 let asked = self.memory().registers.peek(&key, now.tick).cloned();
                 registered(core, pbx, message, asked.as_ref().map(|asked| &asked.facts), now)
             }
@@ -77,8 +77,9 @@ impl Mirror {
         }
     }
 
-    fn is_duplicate(&self, message: &Message<'_>, now: Now) -> bool {
-        let copy = self.hasher.hash_one(message.raw());
+    /// Of one PBX: what one PBX sends another, both may show, byte for byte the same.
+    fn is_duplicate(&self, pbx: PbxId, message: &Message<'_>, now: Now) -> bool {
+        let copy = self.hasher.hash_one((pbx, message.raw()));
         let mut memory = self.memory();
         let duplicate = memory.copies.peek(&copy, now.tick).is_some();
         if !duplicate && !memory.copies.put(copy, (), now.tick) {
