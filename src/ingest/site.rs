@@ -56,6 +56,9 @@ impl Sites {
     pub fn new(registry: Arc<Registry>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
         let mut left: HashMap<SiteId, Vec<(Call, u32)>> = HashMap::new();
         for (call, trail) in registry.calls_at_start() {
+            if call.state != CallState::Ended {
+                metrics::gauge!("hookswitch_calls", "state" => state_label(call.state)).increment(1.0);
+            }
             left.entry(call.site).or_default().push((call, trail));
         }
         let (tasks, stop) = (tasks.clone(), stop.clone());
@@ -75,6 +78,13 @@ impl Sites {
         let site = pbx.value.site;
         let mut senders = self.0.senders.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = senders.entry(site).or_insert_with(|| self.0.start(site, Vec::new()));
+        if sender.is_closed() && !self.0.stop.is_cancelled() {
+            // The task panicked, which is a bug of ours; the site goes on with the calls it had written down.
+            tracing::error!(%site, "a site's task ended and is started anew");
+            count_dropped("site_restart");
+            let live = self.0.registry.live.all().into_iter().filter(|call| call.site == site);
+            *sender = self.0.start(site, live.map(|call| ((*call).clone(), TRAIL_UNKNOWN)).collect());
+        }
         if sender.try_send(observation).is_err() {
             count_dropped("site_queue");
         }
@@ -141,9 +151,6 @@ impl SiteTask {
     fn take_over(&mut self, left: Vec<(Call, u32)>) {
         let now = self.registry.clock().now();
         for (call, trail) in left {
-            if call.state != CallState::Ended {
-                metrics::gauge!("hookswitch_calls", "state" => state_label(call.state)).increment(1.0);
-            }
             for leg in call.legs.iter().filter(|leg| leg.state != LegState::Ended) {
                 self.tracker.restore(now, leg, FeedKind::Mirror);
             }
@@ -300,4 +307,6 @@ fn count_dropped(reason: &'static str) {
 /// Messages a site may be behind.
 const OBSERVATIONS_MAX: usize = 8_192;
 const BATCH_MAX: usize = 256;
+/// Where a trail goes on whose length is not at hand: past what any real call needs, below the switchboard's bound.
+const TRAIL_UNKNOWN: u32 = 500;
 const IDLE_WAIT: Duration = Duration::from_hours(1);

@@ -402,8 +402,9 @@ fn is_live_caller(leg: &Leg) -> bool {
     matches!(leg.role, LegRole::TrunkIn | LegRole::FromDevice) && leg.state != LegState::Ended
 }
 
-/// No call is believed for longer without hearing anything of it; the tracker gives up its legs before.
-const SILENCE_MS: u64 = 5 * 3_600_000;
+/// No call is believed for longer without an event. The tracker gives up silent legs long before; what it keeps because
+/// its session is refreshed makes no events.
+const SILENCE_MS: u64 = 24 * 3_600_000;
 /// How long the other legs may outlive the caller's.
 const WIND_DOWN_MS: u64 = 2_000;
 const LEGS_MAX: usize = 64;

@@ -56,6 +56,8 @@ pub struct Tracker {
     threads: HashMap<Arc<str>, Thread>,
     /// One entry a thread, its `scheduled`; when it comes up and its thread's deadline has moved, it is put back there.
     deadlines: BTreeSet<(Tick, Arc<str>)>,
+    /// Bytes of all messages that came before their INVITE.
+    early_bytes: usize,
 }
 
 impl Tracker {
@@ -70,7 +72,9 @@ impl Tracker {
             let Some((_, call_id)) = self.deadlines.pop_first() else { return };
             let Some(thread) = self.threads.get_mut(&call_id) else { continue };
             thread.scheduled = None;
+            self.early_bytes -= thread.early_bytes();
             thread.expire(now, &call_id, out);
+            self.early_bytes += thread.early_bytes();
             if thread.is_empty() {
                 self.threads.remove(&call_id);
             } else {
@@ -181,6 +185,7 @@ impl Tracker {
                 out.push(PbxEvent { pbx, feed, leg: key, event: LegEvent::Rang, evidence });
             }
         }
+        self.early_bytes -= thread.early_bytes();
         let early = std::mem::take(&mut thread.early);
         self.schedule(&call_key);
         for kept in early {
@@ -231,9 +236,11 @@ impl Tracker {
                     }
                 }
             }
+            // The ACK of a refusal is part of the INVITE's transaction (RFC 3261 §17.1.1.3) and says nothing new.
+            Some(Method::Ack) if thread.legs.iter().any(|leg| *leg.branch == *branch) => followed = true,
             Some(Method::Ack) if !to_tag.is_empty() => {
                 let cseq = message.cseq()?.number;
-                if let Some(leg) = thread.leg_of_ack(branch, vias, cseq, message.request_uri()) {
+                if let Some(leg) = thread.leg_of_ack(vias, cseq, message.request_uri()) {
                     followed = true;
                     if let Some(event) = leg.on_ack(tick, to_tag) {
                         emit(leg, event, "ACK of a 200");
@@ -296,7 +303,8 @@ impl Tracker {
 
     /// Copies overtake one another by milliseconds: what fits no leg yet is kept for a second.
     fn keep_early(&mut self, now: Now, sighting: &Sighting<'_>, call_id: &str) -> Seen {
-        if sighting.message.raw().len() > EARLY_BYTES_MAX {
+        let bytes = sighting.message.raw();
+        if self.early_bytes + bytes.len() > EARLY_BYTES_MAX {
             return Seen::Limited("early_bytes");
         }
         let full = self.threads.len() >= THREADS_MAX;
@@ -308,8 +316,9 @@ impl Tracker {
         if thread.early.len() >= EARLY_MESSAGES_MAX {
             return Seen::Limited("early_messages");
         }
-        let Sighting { message, pbx, feed, source, destination, hop } = *sighting;
-        thread.early.push(EarlyMessage { bytes: message.raw().into(), pbx, feed, source, destination, hop });
+        let Sighting { message: _, pbx, feed, source, destination, hop } = *sighting;
+        thread.early.push(EarlyMessage { bytes: bytes.into(), pbx, feed, source, destination, hop });
+        self.early_bytes += bytes.len();
         thread.early_until = now.tick + EARLY_MS;
         self.schedule(call_id);
         Seen::Early
@@ -342,7 +351,8 @@ const THREADS_MAX: usize = 50_000;
 const CALL_ID_BYTES_MAX: usize = 256;
 const REASON_CHARS_MAX: usize = 64;
 const EARLY_MESSAGES_MAX: usize = 8;
-const EARLY_BYTES_MAX: usize = 8 * 1024;
+/// All early messages of a site together: a second of a busy mirror in the wrong order.
+const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How much later than what follows it an INVITE may arrive.
 const EARLY_MS: u64 = 1_000;
 

@@ -129,16 +129,7 @@ impl Thread {
     }
 
     /// The leg that an ACK outside any INVITE transaction is about.
-    pub fn leg_of_ack(
-        &mut self,
-        branch: &str,
-        vias: usize,
-        cseq: u32,
-        target: Option<&str>,
-    ) -> Option<&mut TrackedLeg> {
-        if self.legs.iter().any(|leg| *leg.branch == *branch) {
-            return None;
-        }
+    pub fn leg_of_ack(&mut self, vias: usize, cseq: u32, target: Option<&str>) -> Option<&mut TrackedLeg> {
         let fits = |leg: &TrackedLeg| leg.hop == vias && (leg.cseq == 0 || leg.cseq == cseq);
         let target = target.and_then(|uri| Uri::parse(uri).ok()).map(|uri| uri.key());
         let exact = self.legs.iter().position(|leg| fits(leg) && Some(&leg.target) == target.as_ref());
@@ -162,6 +153,10 @@ impl Thread {
         if forget {
             self.legs.clear();
         }
+    }
+
+    pub fn early_bytes(&self) -> usize {
+        self.early.iter().map(|message| message.bytes.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
