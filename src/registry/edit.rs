@@ -8,7 +8,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::noun::Noun;
+use super::noun::{Kept, Noun};
 use super::{ChangeError, Changed, Registry};
 use crate::model::{
     Account, AccountId, DeviceId, Member, Pbx, PbxId, Queue, QueueId, Site, SiteId, Token, TokenId, User, UserId,

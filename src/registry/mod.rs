@@ -49,7 +49,7 @@ pub use devices::DeviceFilter;
 pub use error::ChangeError;
 pub use limits::Limits;
 pub use live::Live;
-pub use noun::{Noun, UniqueKey};
+pub use noun::{Kept, Noun, UniqueKey};
 pub use record::{BindingSummary, DeviceView};
 pub use register::{Change, Registered, Target};
 pub use streams::Streams;

@@ -14,8 +14,8 @@ use crate::store::{Kind, Row, Stored};
 /// Something that only one record may have: (of what, within what, which).
 pub type UniqueKey = (&'static str, Uuid, String);
 
-/// A kind of record that admins create, edit and delete.
-pub trait Noun: Clone + PartialEq + Serialize + Send + Sync + Sized + 'static {
+/// A kind of record as the registry and the database keep it.
+pub trait Kept: Clone + PartialEq + Serialize + Send + Sync + Sized + 'static {
     /// Its id.
     type Id: Copy + Eq + Hash + std::fmt::Display;
     /// Its table in the database.
@@ -27,6 +27,18 @@ pub trait Noun: Clone + PartialEq + Serialize + Send + Sync + Sized + 'static {
     fn id(&self) -> Self::Id;
     /// The id as the database has it.
     fn uuid(id: Self::Id) -> Uuid;
+    /// How many its account may have: name of the limit, and the limit.
+    fn limit(registry: &Registry) -> (&'static str, usize);
+    /// Where it is kept.
+    fn table(registry: &Registry) -> &Table<Self>
+    where
+        Self: Noun;
+    /// On its way to the database.
+    fn row(stored: Arc<Stored<Self>>) -> Row;
+}
+
+/// A kind of record that admins create, edit and delete, with its own rules.
+pub trait Noun: Kept {
     /// The account it belongs to.
     fn account(&self) -> AccountId;
     /// The accounts whose listing shows it.
@@ -46,12 +58,6 @@ pub trait Noun: Clone + PartialEq + Serialize + Send + Sync + Sized + 'static {
     /// # Errors
     /// [`ChangeError`] that names what is wrong.
     fn check(&self, registry: &Registry) -> Result<(), ChangeError>;
-    /// How many its account may have: name of the limit, and the limit.
-    fn limit(registry: &Registry) -> (&'static str, usize);
-    /// Where it is kept.
-    fn table(registry: &Registry) -> &Table<Self>;
-    /// On its way to the database.
-    fn row(stored: Arc<Stored<Self>>) -> Row;
     /// What its events show.
     fn shown(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()

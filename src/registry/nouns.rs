@@ -5,26 +5,55 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::noun::{Noun, UniqueKey, domain_key, email_key, queue_name_key, queue_number_key, token_key};
+use super::noun::{Kept, Noun, UniqueKey, domain_key, email_key, queue_name_key, queue_number_key, token_key};
 use super::{ChangeError, Registry, Table};
 use crate::model::{
     Account, AccountId, Pbx, PbxId, Queue, QueueId, QueueRule, Scope, Site, SiteId, Token, TokenId, User, UserId,
 };
 use crate::store::{Kind, Row, Stored};
 
+/// What is the same for every kind but for names: id, database row, events, table and limit.
+macro_rules! kept {
+    ($($noun:ident: $id:ident in $table:ident, $event:literal, at most $limit:ident;)*) => {$(
+        impl Kept for $noun {
+            type Id = $id;
+            const KIND: Kind = Kind::$noun;
+            const EVENTS: [&'static str; 3] =
+                [concat!($event, ".created"), concat!($event, ".updated"), concat!($event, ".deleted")];
+
+            fn id(&self) -> $id {
+                self.id
+            }
+
+            fn uuid(id: $id) -> Uuid {
+                id.0
+            }
+
+            fn limit(registry: &Registry) -> (&'static str, usize) {
+                (stringify!($limit), registry.limits.$limit)
+            }
+
+            fn table(registry: &Registry) -> &Table<Self> {
+                &registry.$table
+            }
+
+            fn row(stored: Arc<Stored<Self>>) -> Row {
+                Row::$noun(stored)
+            }
+        }
+    )*};
+}
+
+kept! {
+    Account: AccountId in accounts, "account", at most accounts_max;
+    Site: SiteId in sites, "site", at most phone_systems_max;
+    Pbx: PbxId in pbxs, "pbx", at most phone_systems_max;
+    User: UserId in users, "user", at most users_max;
+    Queue: QueueId in queues, "queue", at most phone_systems_max;
+    Token: TokenId in tokens, "token", at most tokens_max;
+}
+
 impl Noun for Account {
-    type Id = AccountId;
-    const KIND: Kind = Kind::Account;
-    const EVENTS: [&'static str; 3] = ["account.created", "account.updated", "account.deleted"];
-
-    fn id(&self) -> AccountId {
-        self.id
-    }
-
-    fn uuid(id: AccountId) -> Uuid {
-        id.0
-    }
-
     fn account(&self) -> AccountId {
         self.id
     }
@@ -58,33 +87,9 @@ impl Noun for Account {
         }
         Ok(())
     }
-
-    fn limit(registry: &Registry) -> (&'static str, usize) {
-        ("accounts_max", registry.limits.accounts_max)
-    }
-
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.accounts
-    }
-
-    fn row(stored: Arc<Stored<Self>>) -> Row {
-        Row::Account(stored)
-    }
 }
 
 impl Noun for Site {
-    type Id = SiteId;
-    const KIND: Kind = Kind::Site;
-    const EVENTS: [&'static str; 3] = ["site.created", "site.updated", "site.deleted"];
-
-    fn id(&self) -> SiteId {
-        self.id
-    }
-
-    fn uuid(id: SiteId) -> Uuid {
-        id.0
-    }
-
     fn account(&self) -> AccountId {
         self.account
     }
@@ -104,33 +109,9 @@ impl Noun for Site {
     fn check(&self, registry: &Registry) -> Result<(), ChangeError> {
         account_exists(registry, self.account)
     }
-
-    fn limit(registry: &Registry) -> (&'static str, usize) {
-        ("phone_systems_max", registry.limits.phone_systems_max)
-    }
-
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.sites
-    }
-
-    fn row(stored: Arc<Stored<Self>>) -> Row {
-        Row::Site(stored)
-    }
 }
 
 impl Noun for Pbx {
-    type Id = PbxId;
-    const KIND: Kind = Kind::Pbx;
-    const EVENTS: [&'static str; 3] = ["pbx.created", "pbx.updated", "pbx.deleted"];
-
-    fn id(&self) -> PbxId {
-        self.id
-    }
-
-    fn uuid(id: PbxId) -> Uuid {
-        id.0
-    }
-
     fn account(&self) -> AccountId {
         self.account
     }
@@ -161,33 +142,9 @@ impl Noun for Pbx {
         }
         Ok(())
     }
-
-    fn limit(registry: &Registry) -> (&'static str, usize) {
-        ("phone_systems_max", registry.limits.phone_systems_max)
-    }
-
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.pbxs
-    }
-
-    fn row(stored: Arc<Stored<Self>>) -> Row {
-        Row::Pbx(stored)
-    }
 }
 
 impl Noun for User {
-    type Id = UserId;
-    const KIND: Kind = Kind::User;
-    const EVENTS: [&'static str; 3] = ["user.created", "user.updated", "user.deleted"];
-
-    fn id(&self) -> UserId {
-        self.id
-    }
-
-    fn uuid(id: UserId) -> Uuid {
-        id.0
-    }
-
     fn account(&self) -> AccountId {
         self.account
     }
@@ -218,33 +175,9 @@ impl Noun for User {
         }
         Ok(())
     }
-
-    fn limit(registry: &Registry) -> (&'static str, usize) {
-        ("users_max", registry.limits.users_max)
-    }
-
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.users
-    }
-
-    fn row(stored: Arc<Stored<Self>>) -> Row {
-        Row::User(stored)
-    }
 }
 
 impl Noun for Queue {
-    type Id = QueueId;
-    const KIND: Kind = Kind::Queue;
-    const EVENTS: [&'static str; 3] = ["queue.created", "queue.updated", "queue.deleted"];
-
-    fn id(&self) -> QueueId {
-        self.id
-    }
-
-    fn uuid(id: QueueId) -> Uuid {
-        id.0
-    }
-
     fn account(&self) -> AccountId {
         self.account
     }
@@ -282,33 +215,9 @@ impl Noun for Queue {
         }
         Ok(())
     }
-
-    fn limit(registry: &Registry) -> (&'static str, usize) {
-        ("phone_systems_max", registry.limits.phone_systems_max)
-    }
-
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.queues
-    }
-
-    fn row(stored: Arc<Stored<Self>>) -> Row {
-        Row::Queue(stored)
-    }
 }
 
 impl Noun for Token {
-    type Id = TokenId;
-    const KIND: Kind = Kind::Token;
-    const EVENTS: [&'static str; 3] = ["token.created", "token.updated", "token.deleted"];
-
-    fn id(&self) -> TokenId {
-        self.id
-    }
-
-    fn uuid(id: TokenId) -> Uuid {
-        id.0
-    }
-
     fn account(&self) -> AccountId {
         self.account
     }
@@ -343,18 +252,6 @@ impl Noun for Token {
             None if self.scope == Scope::Pbx => invalid("pbx: a PBX token names its PBX"),
             _ => Ok(()),
         }
-    }
-
-    fn limit(registry: &Registry) -> (&'static str, usize) {
-        ("tokens_max", registry.limits.tokens_max)
-    }
-
-    fn table(registry: &Registry) -> &Table<Self> {
-        &registry.tokens
-    }
-
-    fn row(stored: Arc<Stored<Self>>) -> Row {
-        Row::Token(stored)
     }
 
     /// Without the hash.
