@@ -46,8 +46,6 @@ declare! {
     Counter events_total [feed_kind, kind];
     /// What a limit made us drop, by place and reason.
     Counter dropped_total [where, reason];
-    /// Whether a feed is up: 1 or 0.
-    Gauge feed_up [pbx, feed];
     /// Live calls by state.
     Gauge calls [state];
     /// Offers by outcome.
