@@ -33,8 +33,9 @@ docs:
 ## tests: all tests, with cargo-nextest when it is installed
 tests:
 	@echo "== tests"
+	$(CARGO) test $(CHECKED) --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run $(CHECKED) --all-targets --no-fail-fast && $(CARGO) test $(CHECKED) --doc; \
+		set -x; $(CARGO) nextest run $(CHECKED) --all-targets --no-fail-fast; \
 	else \
-		set -x; $(CARGO) test $(CHECKED) --no-fail-fast; \
+		set -x; $(CARGO) test $(CHECKED) --all-targets --no-fail-fast; \
 	fi
