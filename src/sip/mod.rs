@@ -10,6 +10,7 @@ pub mod cseq;
 pub mod dialog;
 pub mod fault;
 pub mod frame;
+pub mod hep;
 pub mod message;
 pub mod name;
 pub mod refusal;

@@ -1,5 +1,6 @@
 //! The SIP core through its public surface: samples, a second parser's opinion, and properties.
 
+mod hep;
 mod hostile_input;
 mod registrar_rules;
 mod samples;
