@@ -1,8 +1,11 @@
 //! `[listeners.NAME]`: where SIP comes in, from whom, and what it means there.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+
+use subtle::ConstantTimeEq as _;
 
 use crate::model::Network;
 
@@ -16,13 +19,23 @@ pub struct Listener {
     /// `mode`: what SIP means here. May be left out when NAME is that of a mode.
     pub mode: Mode,
     /// `bind`: where it listens, e.g. `["udp:127.0.0.1:5060", "tcp:[::1]:5060"]`. Default of a registrar:
-    /// UDP and TCP on 127.0.0.1:5060; of a mirror: UDP on 127.0.0.1:5062; a replica has none.
+    /// UDP and TCP on 127.0.0.1:5060; of a mirror: UDP on 127.0.0.1:5062; of HEP: UDP and TCP on 127.0.0.1:9060; a
+    /// replica has none.
     pub bind: Vec<Bind>,
     /// `networks`: who may send here (`["192.0.2.0/24"]`); empty (default) = everybody who can reach the address.
     pub networks: Vec<Network>,
     /// `pbx`: name of the PBX that peers in no PBX's networks belong to; default: the default PBX.
     pub pbx: Option<String>,
+    /// `key` (HEP only): what packets must carry as their auth key. With it, versions 1 and 2 and plain SIP, which have
+    /// no place for one, are dropped.
+    pub key: Option<HepKey>,
+    /// `[listeners.NAME.capture_ids]` (HEP only): `2001 = "PBX"`; goes before the networks of the PBXs.
+    pub capture_ids: BTreeMap<u32, String>,
 }
+
+/// A HEP auth key. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HepKey(Box<[u8]>);
 
 /// What SIP means on a listener. A listener has one mode; it does not guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +46,8 @@ pub enum Mode {
     Replica,
     /// Copies of what others say to each other; never answered.
     Mirror,
+    /// The same, wrapped in HEP.
+    Hep,
 }
 
 /// One address a listener is bound to.
@@ -61,6 +76,7 @@ impl Mode {
             Self::Registrar => "registrar",
             Self::Replica => "replica",
             Self::Mirror => "mirror",
+            Self::Hep => "hep",
         }
     }
 }
@@ -73,8 +89,23 @@ impl FromStr for Mode {
             "registrar" => Ok(Self::Registrar),
             "replica" => Ok(Self::Replica),
             "mirror" => Ok(Self::Mirror),
-            _ => Err(format!("{text:?} is no mode; there are registrar, replica and mirror")),
+            "hep" => Ok(Self::Hep),
+            _ => Err(format!("{text:?} is no mode; there are registrar, replica, mirror and hep")),
         }
+    }
+}
+
+impl HepKey {
+    /// Whether a packet's key is this one; takes as long whatever it differs in.
+    #[must_use]
+    pub fn is(&self, key: &[u8]) -> bool {
+        self.0.ct_eq(key).into()
+    }
+}
+
+impl fmt::Debug for HepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HepKey(…)")
     }
 }
 
@@ -126,13 +157,14 @@ impl Listener {
             Some(mode) => Some(mode),
             // A mistake in it has been recorded already.
             None if given != Origin::Default => None,
-            None => name.parse().map_err(|_| needed(&mut section, "mode", "registrar, replica or mirror")).ok(),
+            None => name.parse().map_err(|_| needed(&mut section, "mode", "registrar, replica, mirror or hep")).ok(),
         };
         let auth_origin = section.origin("auth");
         let auth = section.parsed("auth", parse_auth);
         if auth.is_some() && mode.is_some_and(|mode| mode != Mode::Registrar) {
             section.problem(&auth_origin, "auth", "only a registrar authenticates; take it out here");
         }
+        let (key, capture_ids) = read_hep(&mut section, mode);
         let bind_origin = section.origin("bind");
         let bind = section.list("bind", str::parse).or_else(|| default_bind(mode?));
         let networks_origin = section.origin("networks");
@@ -156,8 +188,8 @@ impl Listener {
                 what,
             );
         }
-        section.finish(&["mode", "bind", "networks", "pbx", "auth"]);
-        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx })
+        section.finish(&["mode", "bind", "networks", "pbx", "auth", "key", "capture_ids"]);
+        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx, key, capture_ids })
     }
 
     /// Whether a peer at `address` may send here.
@@ -192,8 +224,37 @@ fn default_bind(mode: Mode) -> Option<Vec<Bind>> {
     match mode {
         Mode::Registrar => Some(vec![bind(Protocol::Udp, 5060), bind(Protocol::Tcp, 5060)]),
         Mode::Mirror => Some(vec![bind(Protocol::Udp, 5062)]),
+        Mode::Hep => Some(vec![bind(Protocol::Udp, 9060), bind(Protocol::Tcp, 9060)]),
         Mode::Replica => None,
     }
+}
+
+/// What only HEP has.
+fn read_hep(section: &mut Section<'_>, mode: Option<Mode>) -> (Option<HepKey>, BTreeMap<u32, String>) {
+    for name in ["key", "capture_ids"] {
+        let origin = section.origin(name);
+        if section.has(name) && mode.is_some_and(|mode| mode != Mode::Hep) {
+            section.problem(&origin, name, "only a listener of mode hep has it; take it out here");
+        }
+    }
+    let key = section.parsed("key", |text| match text.len() {
+        1..=KEY_LEN_MAX => Ok(HepKey(text.as_bytes().into())),
+        // The text is a secret, so it is not shown again.
+        length => Err(format!("must have 1 to {KEY_LEN_MAX} bytes, not {length}")),
+    });
+    let mut ids = section.section("capture_ids");
+    let mut capture_ids = BTreeMap::new();
+    for name in ids.names() {
+        let origin = ids.origin(&name);
+        let Some(pbx) = ids.text(&name) else { continue };
+        match name.parse() {
+            Ok(id) => {
+                capture_ids.insert(id, pbx);
+            }
+            Err(_) => ids.problem(&origin, &name, "is no capture id; write a whole number, e.g. 2001 = \"default\""),
+        }
+    }
+    (key, capture_ids)
 }
 
 fn parse_auth(text: &str) -> Result<(), String> {
@@ -211,3 +272,6 @@ fn needed(section: &mut Section<'_>, key: &str, example: &str) {
 fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
+
+/// Longer than any PBX lets one be.
+const KEY_LEN_MAX: usize = 256;

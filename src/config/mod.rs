@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use read::{Origin, Section, Spot, Tree, Value};
 
 pub use limits::{Limits, Registrar, Retention};
-pub use listener::{Bind, Listener, Mode, Protocol};
+pub use listener::{Bind, HepKey, Listener, Mode, Protocol};
 pub use read::Problem;
 
 /// Everything an operator can set. `Config::default()` is what runs with no file at all.
@@ -31,7 +31,7 @@ pub struct Config {
     pub ops: Ops,
     /// `[log]`
     pub log: Log,
-    /// `[listeners.NAME]`. With none in the file: `registrar` and `mirror` with their defaults.
+    /// `[listeners.NAME]`. With none in the file: `registrar`, `mirror` and `hep` with their defaults.
     pub listeners: Vec<Listener>,
     /// `[registrar]`
     pub registrar: Registrar,
@@ -253,7 +253,8 @@ fn read_listeners(mut section: Section<'_>) -> Vec<Listener> {
 
 fn default_listeners() -> Spot {
     let empty = || Spot { origin: Origin::Default, value: Value::Table(Tree::new()) };
-    let tree = Tree::from([("mirror".to_owned(), empty()), ("registrar".to_owned(), empty())]);
+    let names = ["hep", "mirror", "registrar"];
+    let tree = names.into_iter().map(|name| (name.to_owned(), empty())).collect();
     Spot { origin: Origin::Default, value: Value::Table(tree) }
 }
 

@@ -211,6 +211,11 @@ impl<'a> Section<'a> {
         default
     }
 
+    /// Whether a key is still here.
+    pub fn has(&self, name: &str) -> bool {
+        self.tree.contains_key(name)
+    }
+
     /// Where a key that is still here was written.
     pub fn origin(&self, name: &str) -> Origin {
         self.tree.get(name).map_or(Origin::Default, |spot| spot.origin.clone())

@@ -288,6 +288,7 @@ fn count_event(event: &PbxEvent) {
     let feed = match event.feed {
         FeedKind::Replica => "replica",
         FeedKind::Mirror => "mirror",
+        FeedKind::Hep => "hep",
     };
     let kind = match event.event {
         LegEvent::Started(_) => "leg_started",

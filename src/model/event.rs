@@ -31,6 +31,8 @@ pub enum FeedKind {
     Replica,
     /// Copies of SIP that others exchange.
     Mirror,
+    /// The same, wrapped in HEP with the addresses they went between.
+    Hep,
 }
 
 /// A leg's name within its site. For SIP it is the Call-ID and, where one INVITE was seen on several hops, the hop.

@@ -8,16 +8,18 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config;
 use crate::ingest::site::Sites;
-use crate::model::{Binding, BindingSource, Now, PbxId, Transport};
+use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId, Transport};
 use crate::registry::{Change, Registry, Seq, Target};
 use crate::sip::registrar::{self, Policy};
 use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
 use super::counts::{self, Counts};
-use super::mirror::Mirror;
+use super::hep::Hep;
+use super::mirror::{Mirror, Origin};
 use super::peers::Peers;
 use super::registrar::Registrar;
 use super::replica::Replica;
+use super::siptrace::Original;
 
 /// What all listeners share.
 pub(super) struct Core {
@@ -92,6 +94,7 @@ enum Desk {
     Registrar(Registrar),
     Replica(Replica),
     Mirror(Mirror),
+    Hep(Hep),
 }
 
 impl Core {
@@ -152,7 +155,8 @@ impl Front {
         let desk = match listener.mode {
             config::Mode::Registrar => Desk::Registrar(Registrar::new()),
             config::Mode::Replica => Desk::Replica(Replica::new()),
-            config::Mode::Mirror => Desk::Mirror(Mirror::new()),
+            config::Mode::Mirror => Desk::Mirror(Mirror::new(FeedKind::Mirror)),
+            config::Mode::Hep => Desk::Hep(Hep::new(&listener)),
         };
         let counts = Counts::new(&listener.name);
         Self { name: listener.name.clone(), clock, committed, limits, listener, desk, core, counts }
@@ -169,11 +173,21 @@ impl Front {
 
     /// Whether anything may be sent back at all.
     pub(super) fn is_mute(&self) -> bool {
-        matches!(self.desk, Desk::Mirror(_))
+        matches!(self.desk, Desk::Mirror(_) | Desk::Hep(_))
+    }
+
+    /// Whether messages come wrapped in HEP.
+    pub(super) fn is_wrapped(&self) -> bool {
+        matches!(self.desk, Desk::Hep(_))
     }
 
     /// Judges one message.
     pub(super) fn handle(&self, bytes: &[u8], peer: &Peer, now: Now, has_room: bool) -> Answer {
+        if let Desk::Hep(hep) = &self.desk {
+            let (method, outcome) = hep.handle(&self.core, bytes, peer, now);
+            self.counts.add(method, outcome);
+            return Answer::Silence;
+        }
         let message = match scan(bytes) {
             Ok(message) => message,
             Err(error) => {
@@ -189,7 +203,8 @@ impl Front {
             return Answer::Silence;
         };
         if let Desk::Mirror(mirror) = &self.desk {
-            let outcome = mirror.handle(&self.core, pbx, &message, peer, now);
+            let origin = Origin { original: Original::of(&message), transport: peer.transport };
+            let outcome = mirror.handle(&self.core, pbx, &message, &origin, now);
             self.counts.add(label, outcome);
             return Answer::Silence;
         }
@@ -244,7 +259,7 @@ impl Front {
         let decided = check(request.message).and_then(|()| match &self.desk {
             Desk::Registrar(registrar) => registrar.decide(&self.core, request),
             Desk::Replica(replica) => replica.decide(&self.core, request),
-            Desk::Mirror(_) => Err(Refusal::new(500, "Server Internal Error", "mirror")),
+            Desk::Mirror(_) | Desk::Hep(_) => Err(Refusal::new(500, "Server Internal Error", "mirror")),
         });
         match decided {
             Ok(Decision { status, response, seq }) => {

@@ -6,18 +6,26 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::ingest::site::Observation;
-use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId};
+use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId, Transport};
 use crate::sip::registrar::{RegisterRequest, RequestFacts, bindings_from_response};
 use crate::sip::{Message, Method};
 
-use super::front::{Core, Peer};
+use super::front::Core;
 use super::recent::Recent;
 use super::siptrace::Original;
 
 /// The mode's memory, shared by the listener's sockets.
 pub(super) struct Mirror {
+    feed: FeedKind,
     memory: Mutex<Memory>,
     hasher: RandomState,
+}
+
+/// How a message went before it was copied.
+pub(super) struct Origin {
+    pub original: Original,
+    /// Between phone and PBX, as far as that is known.
+    pub transport: Transport,
 }
 
 struct Memory {
@@ -34,14 +42,21 @@ struct Asked {
 }
 
 impl Mirror {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(feed: FeedKind) -> Self {
         let memory =
             Memory { copies: Recent::new(COPIES_MAX, COPY_MS), registers: Recent::new(REGISTERS_MAX, REGISTER_MS) };
-        Self { memory: Mutex::new(memory), hasher: RandomState::new() }
+        Self { feed, memory: Mutex::new(memory), hasher: RandomState::new() }
     }
 
     /// Takes in one copy; the answer is what became of it, for the counters.
-    pub(super) fn handle(&self, core: &Core, pbx: PbxId, message: &Message<'_>, peer: &Peer, now: Now) -> &'static str {
+    pub(super) fn handle(
+        &self,
+        core: &Core,
+        pbx: PbxId,
+        message: &Message<'_>,
+        origin: &Origin,
+        now: Now,
+    ) -> &'static str {
         if self.is_duplicate(pbx, message, now) {
             return "duplicate";
         }
@@ -50,11 +65,10 @@ impl Mirror {
         if message.from().is_err() || message.to().is_err() {
             return "malformed";
         }
-        let original = Original::of(message);
         match (cseq.method, message.status()) {
             (Method::Register, None) => {
                 let key = self.hasher.hash_one((pbx, call_id, cseq.number));
-                self.remember(key, message, &original, peer, now)
+                self.remember(key, message, origin, now)
             }
             (Method::Register, Some(200..=299)) => {
                 let key = self.hasher.hash_one((pbx, call_id, cseq.number));
@@ -65,11 +79,11 @@ impl Mirror {
             _ => {
                 core.sites.observe(Observation {
                     pbx,
-                    feed: FeedKind::Mirror,
+                    feed: self.feed,
                     bytes: Bytes::copy_from_slice(message.raw()),
-                    source: original.source,
-                    destination: original.destination,
-                    hop: original.hop,
+                    source: origin.original.source,
+                    destination: origin.original.destination,
+                    hop: origin.original.hop,
                     at: now,
                 });
                 "observed"
@@ -89,8 +103,10 @@ impl Mirror {
     }
 
     /// Keeps what the request alone says, until its answer comes (RFC 3261 §10.3: bind on the 2xx only).
-    fn remember(&self, key: u64, message: &Message<'_>, original: &Original, peer: &Peer, now: Now) -> &'static str {
-        let Ok(request) = RegisterRequest::parse(message, original.source, peer.transport) else { return "malformed" };
+    fn remember(&self, key: u64, message: &Message<'_>, origin: &Origin, now: Now) -> &'static str {
+        let Ok(request) = RegisterRequest::parse(message, origin.original.source, origin.transport) else {
+            return "malformed";
+        };
         let asked = Asked { facts: RequestFacts::from(&request), hops: message.via_count() };
         let mut memory = self.memory();
         // Where one REGISTER is seen on several hops, the first one knows the phone's own address.

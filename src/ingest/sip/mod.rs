@@ -6,6 +6,7 @@
 
 mod counts;
 mod front;
+mod hep;
 mod mirror;
 mod peers;
 mod pending;

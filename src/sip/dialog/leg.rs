@@ -194,7 +194,7 @@ impl TrackedLeg {
 pub(super) fn calling_ms(feed: FeedKind) -> u64 {
     match feed {
         FeedKind::Replica => REPLICA_RING_MS,
-        FeedKind::Mirror => RING_MS,
+        FeedKind::Mirror | FeedKind::Hep => RING_MS,
     }
 }
 
