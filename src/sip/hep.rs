@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use bytes::{Bytes, BytesMut};
+
 /// One packet. What it does not say, or says in a way that can't be so, is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
@@ -102,6 +104,46 @@ pub fn length(bytes: &[u8]) -> Result<Option<usize>, HepError> {
     }
     let Ok(length) = u16_at(bytes, 4).map(usize::from) else { return Ok(None) };
     if length < HEADER_LEN { Err(HepError::Length) } else { Ok(Some(length)) }
+}
+
+/// Cuts a stream into packets, which follow one another without anything between them. Push what was read, then take
+/// packets until there is none; after an error the stream can't be followed.
+#[derive(Debug, Default)]
+pub struct Packets {
+    buffer: BytesMut,
+}
+
+impl Packets {
+    /// Adds bytes that were read. The caller takes all packets before it reads on, so what is held stays below the
+    /// longest packet and one read.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Bytes held that make no whole packet yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
+impl Iterator for Packets {
+    type Item = Result<Bytes, HepError>;
+
+    /// The next whole packet, for [`decode`].
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        match length(&self.buffer) {
+            Ok(Some(length)) if self.buffer.len() >= length => Some(Ok(self.buffer.split_to(length).freeze())),
+            Ok(_) => None,
+            Err(error) => {
+                self.buffer.clear();
+                Some(Err(error))
+            }
+        }
+    }
 }
 
 fn decode_chunks(bytes: &[u8]) -> Result<Packet<'_>, HepError> {

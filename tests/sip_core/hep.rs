@@ -1,6 +1,6 @@
 //! HEP packets: what real Asterisk and FreeSWITCH sent reads as their decoded forms say; nothing a peer sends panics.
 
-use hookswitch::sip::hep::{Content, HepError, Packet, decode, is_hep, length};
+use hookswitch::sip::hep::{Content, HepError, Packet, Packets, decode, is_hep, length};
 use hookswitch::sip::scan;
 use proptest::prelude::*;
 
@@ -160,6 +160,22 @@ fn plain_sip_is_told_apart() {
     assert!(is_hep(b"EEP3") && is_hep(&[1]) && is_hep(&[2]));
 }
 
+#[test]
+fn a_stream_is_cut_into_the_packets_that_went_in_however_it_arrives() {
+    let sent = packets("freeswitch-direct-answered");
+    for step in [1, 7, 1000, 65_535] {
+        let (mut stream, mut got) = (Packets::default(), Vec::new());
+        for piece in sent.concat().chunks(step) {
+            stream.push(piece);
+            got.extend(stream.by_ref().map(|packet| packet.unwrap().to_vec()));
+        }
+        assert_eq!((got == sent, stream.pending()), (true, 0), "pieces of {step} bytes");
+    }
+    let mut stream = Packets::default();
+    stream.push(b"INVITE sip:a SIP/2.0\r\n");
+    assert_eq!((stream.next(), stream.next()), (Some(Err(HepError::NotHep)), None));
+}
+
 proptest! {
     #[test]
     fn no_bytes_panic(
@@ -186,9 +202,10 @@ proptest! {
 }
 
 /// Captures, and the key in them.
-const FIXTURES: [(&str, Option<&[u8]>); 7] = [
+const FIXTURES: [(&str, Option<&[u8]>); 8] = [
     ("asterisk-register", Some(b"hepsecret")),
     ("asterisk-unregister", Some(b"hepsecret")),
+    ("asterisk-tcp-phone", Some(b"hepsecret")),
     ("asterisk-direct-answered", Some(b"hepsecret")),
     ("asterisk-direct-cancel", Some(b"hepsecret")),
     ("freeswitch-register", None),

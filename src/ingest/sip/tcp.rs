@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::census::Census;
 use crate::model::{Tick, Transport};
 use crate::sip::frame::PONG;
-use crate::sip::{Frame, FrameError, Framer};
+use crate::sip::{Frame, FrameError, Framer, HeaderError, hep};
 
 use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
@@ -58,12 +58,29 @@ struct Connection {
     front: Arc<Front>,
     stream: TcpStream,
     peer: Peer,
-    framer: Framer,
+    framing: Framing,
     pending: Pending<Waiting>,
     /// When the peer must have said more: the idle time, or the time a begun message has to become whole.
     deadline: Tick,
     /// What is to be written, of one turn.
     out: Vec<u8>,
+}
+
+/// How the stream is cut into messages.
+enum Framing {
+    Sip(Framer),
+    Hep(hep::Packets),
+}
+
+/// What a stream holds next.
+enum Next {
+    Message(bytes::Bytes),
+    Ping,
+    /// It can't be followed any further. What is wrong is told where that can be said.
+    Lost {
+        why: &'static str,
+        tell: Option<(bytes::Bytes, HeaderError)>,
+    },
 }
 
 /// A reply that waits, and the request it answers, should its time run out.
@@ -85,7 +102,8 @@ impl Connection {
         let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
         let deadline = front.clock.now().tick + front.limits.idle_ms();
         let peer = Peer { source, transport: Transport::Tcp };
-        Self { front, stream, peer, framer: Framer::new(), pending, deadline, out: Vec::new() }
+        let framing = Framing::of(&front);
+        Self { front, stream, peer, framing, pending, deadline, out: Vec::new() }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -105,7 +123,7 @@ impl Connection {
                 return Ok(());
             }
             if now >= self.deadline {
-                return Err(End::Us(if self.framer.pending() == 0 { "idle" } else { "message_wait" }));
+                return Err(End::Us(if self.framing.pending() == 0 { "idle" } else { "message_wait" }));
             }
             let next = self.pending.next_deadline().map_or(self.deadline, |deadline| deadline.min(self.deadline));
             let wait = Duration::from_millis(next - now);
@@ -129,23 +147,23 @@ impl Connection {
 
     /// Handles every whole message there is.
     async fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let was_between = self.framer.pending() == 0;
-        self.framer.push(bytes);
+        let was_between = self.framing.pending() == 0;
+        self.framing.push(bytes);
         let now = self.front.clock.now();
         let mut whole = false;
-        while let Some(frame) = self.framer.next() {
+        while let Some(next) = self.framing.next() {
             whole = true;
-            match frame {
-                Ok(Frame::Ping) if self.front.is_mute() => {}
-                Ok(Frame::Ping) => self.out.extend_from_slice(PONG),
-                Ok(Frame::Message(message)) => self.message(&message, now),
-                Err(error) => {
+            match next {
+                Next::Ping if self.front.is_mute() => {}
+                Next::Ping => self.out.extend_from_slice(PONG),
+                Next::Message(message) => self.message(&message, now),
+                Next::Lost { why, tell } => {
                     // The sender is told what is wrong, where that can be said, before the stream is given up.
-                    if let (FrameError::ContentLength(error), Some(head)) = (error, self.framer.rejected()) {
-                        self.out.extend(self.front.malformed(head, &self.peer, error).unwrap_or_default());
+                    if let Some((head, error)) = tell {
+                        self.out.extend(self.front.malformed(&head, &self.peer, error).unwrap_or_default());
                     }
                     self.write().await?;
-                    tracing::debug!(listener = %self.front.name, peer = %self.peer.source, %error, "stream given up");
+                    tracing::debug!(listener = %self.front.name, peer = %self.peer.source, why, "stream given up");
                     return Err(End::Us("framing"));
                 }
             }
@@ -153,7 +171,7 @@ impl Connection {
                 self.write().await?;
             }
         }
-        if self.framer.pending() == 0 {
+        if self.framing.pending() == 0 {
             self.deadline = now.tick + self.front.limits.idle_ms();
         } else if was_between || whole {
             // Only the first piece of a message starts its time, or a byte now and then would hold it for ever.
@@ -203,6 +221,46 @@ impl Connection {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Peer),
             Err(_) => Err(End::Us("write_wait")),
+        }
+    }
+}
+
+impl Framing {
+    fn of(front: &Front) -> Self {
+        if front.is_wrapped() { Self::Hep(hep::Packets::default()) } else { Self::Sip(Framer::new()) }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sip(framer) => framer.push(bytes),
+            Self::Hep(packets) => packets.push(bytes),
+        }
+    }
+
+    fn pending(&self) -> usize {
+        match self {
+            Self::Sip(framer) => framer.pending(),
+            Self::Hep(packets) => packets.pending(),
+        }
+    }
+
+    fn next(&mut self) -> Option<Next> {
+        match self {
+            Self::Sip(framer) => Some(match framer.next()? {
+                Ok(Frame::Message(message)) => Next::Message(message),
+                Ok(Frame::Ping) => Next::Ping,
+                Err(error) => {
+                    let tell = match error {
+                        FrameError::ContentLength(fault) => framer.rejected().map(|head| (head.clone(), fault)),
+                        _ => None,
+                    };
+                    Next::Lost { why: error.label(), tell }
+                }
+            }),
+            Self::Hep(packets) => Some(match packets.next()? {
+                Ok(packet) => Next::Message(packet),
+                Err(error) => Next::Lost { why: error.label(), tell: None },
+            }),
         }
     }
 }
