@@ -21,7 +21,14 @@ fn without_a_file_the_default_listeners_serve_loopback() {
         .iter()
         .flat_map(|listener| listener.bind.iter().map(|bind| format!("{} {bind}", listener.mode.as_str())))
         .collect();
-    assert_eq!(shown, ["mirror udp:127.0.0.1:5062", "registrar udp:127.0.0.1:5060", "registrar tcp:127.0.0.1:5060"]);
+    let expected = [
+        "hep udp:127.0.0.1:9060",
+        "hep tcp:127.0.0.1:9060",
+        "mirror udp:127.0.0.1:5062",
+        "registrar udp:127.0.0.1:5060",
+        "registrar tcp:127.0.0.1:5060",
+    ];
+    assert_eq!(shown, expected);
     assert_eq!(config.http.listen, [loopback(8080)]);
     assert_eq!(config.ops.listen, [loopback(9464)]);
     assert!(config.database.url.starts_with("sqlite:") && config.database.url.ends_with("hookswitch.db"));
@@ -64,8 +71,8 @@ fn the_environment_goes_before_the_file_and_only_touches_its_own_key() {
     assert_eq!(config.database.url, "postgres://me:secret@db.example/hook");
     assert_eq!(config.data_dir, Path::new("/srv/hook"));
     assert_eq!(config.limits.connections_max, 7);
-    assert_eq!(config.listeners.len(), 2, "the mirror keeps its defaults");
-    assert_eq!(config.listeners[1].bind.len(), 2);
+    assert_eq!(config.listeners.len(), 3, "the others keep their defaults");
+    assert_eq!(config.listeners[2].bind[0].address.port(), 0);
     assert_eq!(config.unknown_variables, ["HOOKSWITCH_PORT_8080_TCP"]);
 }
 
@@ -99,6 +106,25 @@ fn an_open_registrar_is_refused_unless_its_networks_are_set() {
     assert!(config.listeners[0].admits("192.0.2.9".parse().unwrap()));
     assert!(!config.listeners[0].admits("198.51.100.9".parse().unwrap()));
     parse("[listeners.registrar]\nbind = [\"udp:[::1]:5060\"]").unwrap();
+}
+
+#[test]
+fn only_hep_has_a_key_which_is_never_shown_and_capture_ids() {
+    let listener = "[listeners.hep]\nkey = \"s3cret\"\ncapture_ids = { 2001 = \"default\", 7 = \"branch\" }";
+    let config = parse(listener).unwrap();
+    let hep = &config.listeners[0];
+    assert_eq!(hep.capture_ids.get(&7).map(String::as_str), Some("branch"));
+    assert_eq!(hep.bind.len(), 2, "it has default addresses");
+    let key = hep.key.as_ref().unwrap();
+    assert!(key.is(b"s3cret") && !key.is(b"s3cre") && !key.is(b"s3creT") && !key.is(b""));
+    assert!(!format!("{config:?}").contains("s3cret"));
+    let wrong = mistakes(&listener.replace("7 =", "seven =").replace("s3cret", &"s3cret".repeat(99)));
+    assert!(wrong.contains("line 3: listeners.hep.capture_ids.seven: is no capture id"), "{wrong}");
+    assert!(wrong.contains("line 2: listeners.hep.key: must have 1 to 256 bytes, not 594"), "{wrong}");
+    assert!(!wrong.contains("s3cret"));
+    let elsewhere = mistakes("[listeners.mirror]\nkey = \"a\"\n[listeners.mirror.capture_ids]\n1 = \"a\"");
+    assert!(elsewhere.contains("line 2: listeners.mirror.key: only a listener of mode hep has it"), "{elsewhere}");
+    assert!(elsewhere.contains("listeners.mirror.capture_ids: only a listener of mode hep has it"), "{elsewhere}");
 }
 
 #[test]
@@ -171,5 +197,6 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
         _ => line,
     });
     let config = parse(&uncommented.collect::<Vec<_>>().join("\n")).unwrap();
-    assert_eq!(config.listeners.len(), 4);
+    assert_eq!(config.listeners.len(), 5);
+    assert!(config.listeners.iter().any(|listener| listener.key.is_some() && !listener.capture_ids.is_empty()));
 }

@@ -78,7 +78,7 @@ impl HepError {
 /// Whether a datagram is meant to be HEP. SIP begins with a letter, and never with `HEP3` or `EEP3` and a binary length.
 #[must_use]
 pub fn is_hep(bytes: &[u8]) -> bool {
-    MAGIC.iter().any(|magic| bytes.starts_with(*magic)) || matches!(bytes.first(), Some(1 | 2))
+    MAGIC.iter().any(|magic| bytes.starts_with(magic)) || matches!(bytes.first(), Some(1 | 2))
 }
 
 /// Reads one packet, a whole datagram or what [`length`] cut from a stream.

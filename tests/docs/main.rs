@@ -6,6 +6,7 @@ mod support;
 
 mod page;
 
+use hookswitch::config::{Config, Mode};
 use page::{Page, Session};
 use support::daemon::Daemon;
 use support::folder::Folder;
@@ -28,6 +29,21 @@ async fn every_command_of_kamailio_in_front_works() {
     assert_eq!(queues["items"][0]["name"], "sales", "{queues:#}");
     let pbxs = daemon.api().get("/v1/pbxs").await;
     assert_eq!(pbxs["items"][0]["queue_rules"][0]["name"], "X-Queue", "{pbxs:#}");
+}
+
+#[test]
+fn the_hep_page_shows_a_good_configuration_and_the_password_is_the_key() {
+    let page = Page::read("docs/hep.md");
+    let settings = page.blocks("toml").next().expect("it shows the listener");
+    let config = Config::parse(settings, std::iter::empty()).expect("it is good");
+    let hep = &config.listeners[0];
+    assert_eq!(hep.mode, Mode::Hep);
+    let asterisk = page.blocks("ini").next().expect("it shows hep.conf");
+    let value = |key: &str| asterisk.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    assert_eq!(value("uuid_type"), "call-id");
+    assert!(hep.key.as_ref().unwrap().is(value("capture_password").as_bytes()));
+    assert!(hep.capture_ids.contains_key(&value("capture_id").parse().unwrap()));
+    assert!(hep.bind.iter().any(|bind| bind.to_string() == format!("udp:{}", value("capture_address"))));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! SIP listeners: named, one mode each, over UDP and TCP, as many as wanted.
+//! SIP listeners: named, one mode each, over UDP and TCP, as many as wanted. One of them unwraps HEP.
 //!
 //! A socket task receives, hands each message to its listener's front, and sends what comes back. The front scans it and
 //! asks the mode's desk; the desk decides and changes the registry. A reply that tells of a change waits in its socket's
