@@ -103,7 +103,12 @@ fn say(line: impl Display) -> anyhow::Result<()> {
 async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve::serve(config, file.as_deref()).await,
-        Command::Check => say("the configuration is good"),
+        Command::Check => {
+            for name in &config.unknown_variables {
+                say(format_args!("environment {name}: begins like ours and means nothing to us"))?;
+            }
+            say("the configuration is good")
+        }
         Command::Migrate => serve::migrate(&config).await,
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,

@@ -35,6 +35,10 @@ pub struct Arguments {
 /// Registers, links, and stays until Ctrl-C.
 pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     let api = if arguments.no_link { None } else { Some(arguments.access.open(config)?) };
+    if let Some(api) = &api {
+        // A token that is refused must not leave a phone behind.
+        api.get("/v1/me").await?;
+    }
     let registrar = match arguments.registrar {
         Some(address) => address,
         None => {
@@ -71,6 +75,14 @@ pub async fn find_device(api: &Api, extension: &str) -> anyhow::Result<String> {
     let ours = devices.iter().find(|device: &&Value| device["extension"].as_str() == Some(extension));
     let id = ours.and_then(|device| device["id"].as_str());
     Ok(id.with_context(|| format!("the API knows no device {extension}"))?.to_owned())
+}
+
+/// The local address from which `destination` is reached. Connecting a UDP socket sends nothing.
+pub async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
+    let any: SocketAddr = if destination.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let probe = tokio::net::UdpSocket::bind(any).await.context("no free UDP port")?;
+    probe.connect(destination).await.with_context(|| format!("no way to {destination}"))?;
+    Ok(probe.local_addr()?.ip())
 }
 
 /// Refreshes the registration and answers what is sent to the phone, until Ctrl-C.
@@ -113,14 +125,6 @@ async fn answer(line: &Line, tag: &str, bytes: &[u8], source: SocketAddr) -> any
         line.send(&reply, source).await?;
     }
     Ok(())
-}
-
-/// The local address from which `destination` is reached. Connecting a UDP socket sends nothing.
-async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
-    let any: SocketAddr = if destination.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let probe = tokio::net::UdpSocket::bind(any).await.context("no free UDP port")?;
-    probe.connect(destination).await.with_context(|| format!("no way to {destination}"))?;
-    Ok(probe.local_addr()?.ip())
 }
 
 /// Half of it passes until the next try.

@@ -11,6 +11,7 @@ use hookswitch::sip::client::{Invite, Phone};
 use hookswitch::sip::scan;
 
 use super::line::{Line, OwnIds, branch, copy, random};
+use super::phone::source_for;
 use super::say;
 
 /// Arguments of `ring`.
@@ -52,12 +53,14 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
         anyhow::Ok((name.trim().to_owned(), value.trim().to_owned()))
     });
     let header = header.transpose()?;
-    let capture = Line::open("mirror", "pbx.local", None).await?;
+    let capture = Line::open_at("mirror", "pbx.local", None, source_for(mirror).await?).await?;
+    capture.connect(mirror).await?;
     let call = Call::new(&arguments, capture.address(), header.as_ref())?;
     let show = async |bytes: &[u8], from_pbx: bool| {
         let (pbx, phone) = (call.pbx.local, call.phone.local);
         let (source, destination) = if from_pbx { (pbx, phone) } else { (phone, pbx) };
-        capture.send(&copy(bytes, source, destination, from_pbx), mirror).await
+        let sent = capture.send_on(&copy(bytes, source, destination, from_pbx)).await;
+        sent.with_context(|| format!("no mirror listens at {mirror}; is `hookswitch` running?"))
     };
     let invite = scan(&call.invite)?;
     show(&call.invite, true).await?;

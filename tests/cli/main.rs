@@ -135,6 +135,36 @@ async fn a_token_is_made_offline_only_while_the_daemon_is_stopped() {
     assert!(String::from_utf8(list.stdout).unwrap().contains("admin"), "the new token opens the API");
 }
 
+#[tokio::test]
+async fn a_refused_token_leaves_no_phone_behind() {
+    let folder = Folder::new("cli");
+    let daemon = Daemon::start(&folder).await;
+    let phone = beside(&daemon, &["phone", "101", "--token", "hs_wrong"]).output().unwrap();
+    let said = String::from_utf8(phone.stderr).unwrap();
+    assert!(!phone.status.success() && said.contains("401"), "{said}");
+    assert_eq!(String::from_utf8(phone.stdout).unwrap(), "", "it did not register");
+}
+
+#[test]
+fn a_ring_that_nobody_hears_is_said_so() {
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let ring = ["ring", "101", "--missed", "--answer-after", "0", "--mirror", &nobody];
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch")).args(ring).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("no mirror listens at"), "{said}");
+}
+
+#[test]
+fn a_check_names_the_variables_that_mean_nothing() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .arg("check")
+        .env("HOOKSWITCH_LISTEN", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("HOOKSWITCH_LISTEN"), "{said}");
+}
+
 #[test]
 fn a_daemon_that_is_not_there_is_said_so() {
     let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
