@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::config::Config;
 
@@ -98,6 +99,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Prints a line. When nobody reads it any more a command has nothing left to do, and ends in good order.
 fn say(line: impl Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{line}").context("nobody reads what is printed")
+}
+
+/// Does `work` until it is done, or Ctrl-C or SIGTERM comes, whatever it is at then.
+async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't hear Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("can't hear SIGTERM")?;
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {

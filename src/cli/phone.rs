@@ -12,7 +12,7 @@ use hookswitch::sip::{Method, scan};
 use super::api::Api;
 use super::line::{Line, kind};
 use super::ring::listener;
-use super::{Access, say};
+use super::{Access, say, until_stopped};
 
 /// Arguments of `phone`.
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
         say(format_args!("{}", link_to_me(api, &arguments.extension).await?))?;
     }
     say("Ctrl-C ends it")?;
-    stay(&mut line, registrar, arguments.expires, granted).await?;
+    until_stopped(stay(&mut line, registrar, arguments.expires, granted)).await?;
     line.register(registrar, 0).await?;
     say(format_args!("{} is gone", arguments.extension))?;
     Ok(())
@@ -85,7 +85,7 @@ pub async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpA
     Ok(probe.local_addr()?.ip())
 }
 
-/// Refreshes the registration and answers what is sent to the phone, until Ctrl-C.
+/// Refreshes the registration and answers what is sent to the phone.
 async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut granted_s: u32) -> anyhow::Result<()> {
     let tag = super::line::random()?;
     loop {
@@ -93,7 +93,6 @@ async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut grante
         let deadline = tokio::time::Instant::now() + refresh;
         loop {
             tokio::select! {
-                stopped = tokio::signal::ctrl_c() => return stopped.context("can't hear Ctrl-C"),
                 () = tokio::time::sleep_until(deadline) => break,
                 (bytes, source) = line.receive() => answer(line, &tag, &bytes, source).await?,
             }

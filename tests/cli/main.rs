@@ -41,7 +41,15 @@ impl Running {
 
     fn interrupt(mut self) {
         assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            assert!(asked.elapsed() < Duration::from_secs(15), "Ctrl-C went unheard");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -133,6 +141,47 @@ async fn a_token_is_made_offline_only_while_the_daemon_is_stopped() {
     daemon.start_again().await;
     let list = beside(&daemon, &["user", "list", "--token", secret.trim()]).output().unwrap();
     assert!(String::from_utf8(list.stdout).unwrap().contains("admin"), "the new token opens the API");
+}
+
+#[tokio::test]
+async fn a_watch_that_lost_its_daemon_still_ends_on_ctrl_c() {
+    let folder = Folder::new("cli");
+    let mut daemon = Daemon::start(&folder).await;
+    let watch = Running::start(beside(&daemon, &["watch", "--token", &daemon.token()]));
+    watch.expect("watching for admin");
+    daemon.stop();
+    watch.expect("trying again");
+    std::thread::sleep(Duration::from_millis(300));
+    watch.interrupt();
+}
+
+#[test]
+fn a_demo_that_is_terminated_takes_its_folder_along() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
+    demo.args(["demo"]);
+    let mut demo = Running::start(demo);
+    let folder = demo.expect("(removed at the end)");
+    let folder = folder.split_whitespace().nth(1).unwrap();
+    demo.expect("round 1");
+    assert!(std::path::Path::new(folder).exists());
+    assert!(Command::new("kill").args(["-TERM", &demo.child.id().to_string()]).status().unwrap().success());
+    assert!(demo.child.wait().unwrap().success());
+    assert!(!std::path::Path::new(folder).exists(), "{folder}");
+}
+
+#[tokio::test]
+async fn a_later_start_says_where_a_token_is_or_how_to_get_one() {
+    let folder = Folder::new("cli");
+    let mut daemon = Daemon::start(&folder).await;
+    daemon.stop();
+    let again = Running::start(beside(&daemon, &[]));
+    again.expect("first admin token: in ");
+    again.expect("watch --token \"$(cat ");
+    again.interrupt();
+    std::fs::remove_file(daemon.data.join("admin-token")).unwrap();
+    let again = Running::start(beside(&daemon, &[]));
+    again.expect("`hookswitch token create` makes one");
+    again.interrupt();
 }
 
 #[tokio::test]
