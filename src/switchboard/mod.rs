@@ -56,7 +56,7 @@ pub struct Switchboard {
     deadlines: BTreeSet<(Tick, CallId)>,
     /// Calls that ended a moment ago: a copy that comes late must not start them anew.
     ended: HashSet<CallId>,
-    plans: HashMap<AccountId, CompiledPlan>,
+    plans: HashMap<AccountId, Arc<CompiledPlan>>,
 }
 
 impl Switchboard {
@@ -268,10 +268,11 @@ impl Switchboard {
     }
 
     /// The account's number plan, compiled again only when it was edited.
-    fn plan(&mut self, account: &Account) -> CompiledPlan {
-        let plan = self.plans.entry(account.id).or_insert_with(|| CompiledPlan::new(&account.number_plan));
+    fn plan(&mut self, account: &Account) -> Arc<CompiledPlan> {
+        let compile = || Arc::new(CompiledPlan::new(&account.number_plan));
+        let plan = self.plans.entry(account.id).or_insert_with(compile);
         if !plan.is_of(&account.number_plan) {
-            *plan = CompiledPlan::new(&account.number_plan);
+            *plan = compile();
         }
         plan.clone()
     }

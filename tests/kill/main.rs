@@ -15,6 +15,7 @@ use support::api::items;
 use support::daemon::Daemon;
 use support::folder::Folder;
 use support::phone::{Phone, status};
+use support::postgres::Server;
 
 /// What was acknowledged. A thing with a change in flight when the power went may be as before or as after it.
 #[derive(Default)]
@@ -27,9 +28,20 @@ struct Ledger {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_rounds_of_kill_9_lose_nothing_that_was_acknowledged() {
-    let folder = Folder::new("kill");
-    let mut daemon = Daemon::start_with(&folder, CONFIGURATION).await;
+async fn twenty_rounds_of_kill_9_lose_nothing_that_was_acknowledged_on_sqlite() {
+    lose_nothing("kill-sqlite", CONFIGURATION).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_rounds_of_kill_9_lose_nothing_that_was_acknowledged_on_postgres() {
+    let server = Server::shared();
+    let url = server.database();
+    lose_nothing("kill-postgres", &format!("{CONFIGURATION}\n[database]\nurl = \"{url}\"")).await;
+}
+
+async fn lose_nothing(name: &str, configuration: &str) {
+    let folder = Folder::new(name);
+    let mut daemon = Daemon::start_with(&folder, configuration).await;
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     for round in 0..ROUNDS {
         let over = Arc::new(AtomicBool::new(false));
