@@ -12,9 +12,9 @@ use hookswitch::sip::scan;
 
 use super::line::{Line, OwnIds, branch, copy, random};
 use super::phone::source_for;
-use super::say;
+use super::{Access, say};
 
-/// Arguments of `ring`.
+/// Arguments of `ring`. The token is not needed; with an admin's, a phone that is unknown or nobody's is said to be.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The extension that rings.
@@ -40,6 +40,8 @@ pub struct Arguments {
     /// Where the mirror listens (UDP); by default as the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     mirror: Option<SocketAddr>,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Sends the copies and says what they show.
@@ -66,6 +68,9 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     show(&call.invite, true).await?;
     show(&call.phone.respond(&invite, (180, "Ringing"), &call.tag, None)?, false).await?;
     say(format_args!("{} rings, called by {}", arguments.extension, arguments.from))?;
+    if let Some(doubt) = doubt(config, &arguments).await {
+        say(doubt)?;
+    }
     sleep(Duration::from_secs(arguments.answer_after)).await;
     if arguments.missed {
         show(&call.pbx.cancel(&invite)?, true).await?;
@@ -98,6 +103,20 @@ pub fn listener(config: &Config, mode: Mode) -> Option<SocketAddr> {
         _ => address.set_ip(std::net::Ipv6Addr::LOCALHOST.into()),
     }
     Some(address)
+}
+
+/// Why nothing may pop, as far as the token shows. It is a hint: what can't be asked is left unsaid.
+async fn doubt(config: &Config, arguments: &Arguments) -> Option<String> {
+    let api = arguments.access.token.as_ref().and_then(|_| arguments.access.open(config).ok())?;
+    let extension = &arguments.extension;
+    let page = api.get(&format!("/v1/devices?q={extension}&limit=100")).await.ok()?;
+    let devices = page["items"].as_array()?;
+    let mut ours = devices.iter().filter(|device| device["extension"].as_str() == Some(extension)).peekable();
+    if ours.peek().is_none() {
+        return Some(format!("but no phone {extension} ever registered: it pops for nobody"));
+    }
+    let linked = ours.any(|device| device["users"].as_array().is_none_or(|users| !users.is_empty()));
+    (!linked).then(|| format!("but phone {extension} is linked to nobody: it pops for nobody"))
 }
 
 /// The PBX's leg to the phone.

@@ -194,6 +194,22 @@ async fn a_refused_token_leaves_no_phone_behind() {
     assert_eq!(String::from_utf8(phone.stdout).unwrap(), "", "it did not register");
 }
 
+#[tokio::test]
+async fn a_ring_says_when_the_phone_is_unknown_or_nobodys() {
+    let folder = Folder::new("cli");
+    let daemon = Daemon::start(&folder).await;
+    let ring = ["ring", "101", "--missed", "--answer-after", "0", "--token", &daemon.token()];
+    let said = || String::from_utf8(beside(&daemon, &ring).output().unwrap().stdout).unwrap();
+    assert!(said().contains("no phone 101 ever registered"), "{}", said());
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--no-link"]));
+    phone.expect("is registered");
+    assert!(said().contains("101 is linked to nobody"), "{}", said());
+    drop(phone);
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--token", &daemon.token()]));
+    phone.expect("is linked to admin");
+    assert!(!said().contains("nobody"), "{}", said());
+}
+
 #[test]
 fn a_ring_that_nobody_hears_is_said_so() {
     let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
