@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use hookswitch::config::{Config, Listener, Mode, Protocol};
 use hookswitch::sip::client::{Invite, Phone};
@@ -68,7 +68,7 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     show(&call.invite, true).await?;
     show(&call.phone.respond(&invite, (180, "Ringing"), &call.tag, None)?, false).await?;
     say(format_args!("{} rings, called by {}", arguments.extension, arguments.from))?;
-    if let Some(doubt) = doubt(config, &arguments).await {
+    if let Ok(Some(doubt)) = timeout(DOUBT_WAIT, doubt(config, &arguments)).await {
         say(doubt)?;
     }
     sleep(Duration::from_secs(arguments.answer_after)).await;
@@ -146,3 +146,6 @@ impl Call {
         Ok(Self { pbx, phone, tag: random()?, invite })
     }
 }
+
+/// A call does not wait longer for a hint.
+const DOUBT_WAIT: Duration = Duration::from_secs(1);
