@@ -164,7 +164,7 @@ async fn first_token(registry: &Registry, data_dir: &DataDir) -> Result<Option<(
     let secret = Secret::generate().map_err(io::Error::other)?;
     // Filed before it is stored: cut off in between, the file is good for nothing and the next start makes another one;
     // the other way round nobody would ever know the token.
-    let file = data_dir.keep_secret("admin-token", secret.reveal())?;
+    let file = data_dir.keep_secret(FIRST_TOKEN, secret.reveal())?;
     let seq = registry.create_token(admin_token(registry, &defaults, &secret, "first start"))?.seq;
     registry.committed(seq).await?;
     Ok(Some((secret, file)))
@@ -230,6 +230,9 @@ async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, stop: C
         recorder.run_upkeep();
     }
 }
+
+/// The file in the data folder that holds the first admin token until somebody has seen it.
+pub const FIRST_TOKEN: &str = "admin-token";
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long connections and held replies may take to end.

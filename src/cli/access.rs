@@ -124,6 +124,8 @@ impl Offline {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let data_dir = DataDir::open(&config.data_dir).context("give --token to ask the running daemon instead")?;
         let shown = || format!("database.url: {}", config.database.shown());
+        // Standard output is for what was made.
+        eprintln!("no --token: writing to {} itself", config.database.shown());
         let store = Store::open(&config.database.url).await.with_context(shown)?;
         let registry = Registry::open(store, Clock::system(), Limits::default()).await.with_context(shown)?;
         Ok(Self { registry, _data_dir: data_dir })

@@ -65,6 +65,16 @@ impl Line {
         Ok(())
     }
 
+    /// Talks to `to` only from now on. Then the system says, with the next message, that nobody listens there.
+    pub async fn connect(&self, to: SocketAddr) -> anyhow::Result<()> {
+        self.socket.connect(to).await.with_context(|| format!("no way to {to}"))
+    }
+
+    /// Sends one message to where it is connected to.
+    pub async fn send_on(&self, bytes: &[u8]) -> std::io::Result<()> {
+        self.socket.send(bytes).await.map(drop)
+    }
+
     /// Waits for one message. ICMP errors of earlier ones are no news.
     pub async fn receive(&self) -> (Vec<u8>, SocketAddr) {
         let mut buffer = vec![0; 65_535];

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::config::Config;
 
@@ -100,10 +101,26 @@ fn say(line: impl Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{line}").context("nobody reads what is printed")
 }
 
+/// Does `work` until it is done, or Ctrl-C or SIGTERM comes, whatever it is at then.
+async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't hear Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("can't hear SIGTERM")?;
+    tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
 async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve::serve(config, file.as_deref()).await,
-        Command::Check => say("the configuration is good"),
+        Command::Check => {
+            for name in &config.unknown_variables {
+                say(format_args!("environment {name}: begins like ours and means nothing to us"))?;
+            }
+            say("the configuration is good")
+        }
         Command::Migrate => serve::migrate(&config).await,
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,

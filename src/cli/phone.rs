@@ -12,7 +12,7 @@ use hookswitch::sip::{Method, scan};
 use super::api::Api;
 use super::line::{Line, kind};
 use super::ring::listener;
-use super::{Access, say};
+use super::{Access, say, until_stopped};
 
 /// Arguments of `phone`.
 #[derive(Debug, clap::Args)]
@@ -35,6 +35,10 @@ pub struct Arguments {
 /// Registers, links, and stays until Ctrl-C.
 pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
     let api = if arguments.no_link { None } else { Some(arguments.access.open(config)?) };
+    if let Some(api) = &api {
+        // A token that is refused must not leave a phone behind.
+        api.get("/v1/me").await?;
+    }
     let registrar = match arguments.registrar {
         Some(address) => address,
         None => {
@@ -49,7 +53,7 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
         say(format_args!("{}", link_to_me(api, &arguments.extension).await?))?;
     }
     say("Ctrl-C ends it")?;
-    stay(&mut line, registrar, arguments.expires, granted).await?;
+    until_stopped(stay(&mut line, registrar, arguments.expires, granted)).await?;
     line.register(registrar, 0).await?;
     say(format_args!("{} is gone", arguments.extension))?;
     Ok(())
@@ -73,7 +77,15 @@ pub async fn find_device(api: &Api, extension: &str) -> anyhow::Result<String> {
     Ok(id.with_context(|| format!("the API knows no device {extension}"))?.to_owned())
 }
 
-/// Refreshes the registration and answers what is sent to the phone, until Ctrl-C.
+/// The local address from which `destination` is reached. Connecting a UDP socket sends nothing.
+pub async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
+    let any: SocketAddr = if destination.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let probe = tokio::net::UdpSocket::bind(any).await.context("no free UDP port")?;
+    probe.connect(destination).await.with_context(|| format!("no way to {destination}"))?;
+    Ok(probe.local_addr()?.ip())
+}
+
+/// Refreshes the registration and answers what is sent to the phone.
 async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut granted_s: u32) -> anyhow::Result<()> {
     let tag = super::line::random()?;
     loop {
@@ -81,7 +93,6 @@ async fn stay(line: &mut Line, registrar: SocketAddr, expires_s: u32, mut grante
         let deadline = tokio::time::Instant::now() + refresh;
         loop {
             tokio::select! {
-                stopped = tokio::signal::ctrl_c() => return stopped.context("can't hear Ctrl-C"),
                 () = tokio::time::sleep_until(deadline) => break,
                 (bytes, source) = line.receive() => answer(line, &tag, &bytes, source).await?,
             }
@@ -113,14 +124,6 @@ async fn answer(line: &Line, tag: &str, bytes: &[u8], source: SocketAddr) -> any
         line.send(&reply, source).await?;
     }
     Ok(())
-}
-
-/// The local address from which `destination` is reached. Connecting a UDP socket sends nothing.
-async fn source_for(destination: SocketAddr) -> anyhow::Result<std::net::IpAddr> {
-    let any: SocketAddr = if destination.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let probe = tokio::net::UdpSocket::bind(any).await.context("no free UDP port")?;
-    probe.connect(destination).await.with_context(|| format!("no way to {destination}"))?;
-    Ok(probe.local_addr()?.ip())
 }
 
 /// Half of it passes until the next try.

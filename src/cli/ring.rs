@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use hookswitch::config::{Config, Listener, Mode, Protocol};
 use hookswitch::sip::client::{Invite, Phone};
 use hookswitch::sip::scan;
 
 use super::line::{Line, OwnIds, branch, copy, random};
-use super::say;
+use super::phone::source_for;
+use super::{Access, say};
 
-/// Arguments of `ring`.
+/// Arguments of `ring`. The token is not needed; with an admin's, a phone that is unknown or nobody's is said to be.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The extension that rings.
@@ -39,6 +40,8 @@ pub struct Arguments {
     /// Where the mirror listens (UDP); by default as the configuration says.
     #[arg(long, value_name = "ADDRESS")]
     mirror: Option<SocketAddr>,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Sends the copies and says what they show.
@@ -52,17 +55,22 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
         anyhow::Ok((name.trim().to_owned(), value.trim().to_owned()))
     });
     let header = header.transpose()?;
-    let capture = Line::open("mirror", "pbx.local", None).await?;
+    let capture = Line::open_at("mirror", "pbx.local", None, source_for(mirror).await?).await?;
+    capture.connect(mirror).await?;
     let call = Call::new(&arguments, capture.address(), header.as_ref())?;
     let show = async |bytes: &[u8], from_pbx: bool| {
         let (pbx, phone) = (call.pbx.local, call.phone.local);
         let (source, destination) = if from_pbx { (pbx, phone) } else { (phone, pbx) };
-        capture.send(&copy(bytes, source, destination, from_pbx), mirror).await
+        let sent = capture.send_on(&copy(bytes, source, destination, from_pbx)).await;
+        sent.with_context(|| format!("no mirror listens at {mirror}; is `hookswitch` running?"))
     };
     let invite = scan(&call.invite)?;
     show(&call.invite, true).await?;
     show(&call.phone.respond(&invite, (180, "Ringing"), &call.tag, None)?, false).await?;
     say(format_args!("{} rings, called by {}", arguments.extension, arguments.from))?;
+    if let Ok(Some(doubt)) = timeout(DOUBT_WAIT, doubt(config, &arguments)).await {
+        say(doubt)?;
+    }
     sleep(Duration::from_secs(arguments.answer_after)).await;
     if arguments.missed {
         show(&call.pbx.cancel(&invite)?, true).await?;
@@ -97,6 +105,20 @@ pub fn listener(config: &Config, mode: Mode) -> Option<SocketAddr> {
     Some(address)
 }
 
+/// Why nothing may pop, as far as the token shows. It is a hint: what can't be asked is left unsaid.
+async fn doubt(config: &Config, arguments: &Arguments) -> Option<String> {
+    let api = arguments.access.token.as_ref().and_then(|_| arguments.access.open(config).ok())?;
+    let extension = &arguments.extension;
+    let page = api.get(&format!("/v1/devices?q={extension}&limit=100")).await.ok()?;
+    let devices = page["items"].as_array()?;
+    let mut ours = devices.iter().filter(|device| device["extension"].as_str() == Some(extension)).peekable();
+    if ours.peek().is_none() {
+        return Some(format!("but no phone {extension} ever registered: it pops for nobody"));
+    }
+    let linked = ours.any(|device| device["users"].as_array().is_none_or(|users| !users.is_empty()));
+    (!linked).then(|| format!("but phone {extension} is linked to nobody: it pops for nobody"))
+}
+
 /// The PBX's leg to the phone.
 struct Call {
     pbx: Phone,
@@ -124,3 +146,6 @@ impl Call {
         Ok(Self { pbx, phone, tag: random()?, invite })
     }
 }
+
+/// A call does not wait longer for a hint.
+const DOUBT_WAIT: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::config::Config;
 use hookswitch::http::secret::Secret;
-use hookswitch::lifecycle::Daemon;
+use hookswitch::lifecycle::{Daemon, FIRST_TOKEN};
 use hookswitch::store::Store;
 use hookswitch::telemetry;
 
@@ -71,11 +71,15 @@ fn greeting(
             std::fs::remove_file(file).context("can't remove the file of the first admin token")?;
             secret.reveal().to_owned()
         }
-        Some((_, file)) => {
+        _ if daemon.data_dir().join(FIRST_TOKEN).exists() => {
+            let file = daemon.data_dir().join(FIRST_TOKEN);
             writeln!(text, "\n  first admin token: in {}", file.display())?;
             format!("\"$(cat '{}')\"", file.display())
         }
-        None => "…".to_owned(),
+        _ => {
+            writeln!(text, "\n  no token at hand? While this is stopped, `hookswitch token create` makes one")?;
+            "…".to_owned()
+        }
     };
     let program = std::env::args().next().unwrap_or_else(|| "hookswitch".to_owned());
     let program = file.map_or_else(|| program.clone(), |file| format!("{program} --config {}", file.display()));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use hookswitch::config::Config;
 
 use super::sse::Event;
-use super::{Access, say};
+use super::{Access, say, until_stopped};
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
@@ -24,15 +24,15 @@ pub async fn run(config: &Config, arguments: Arguments) -> anyhow::Result<()> {
         anyhow::bail!("this token speaks for no user, so it has no popups");
     }
     say(format_args!("watching for {}; Ctrl-C ends it", me["user"]["name"].as_str().unwrap_or("?")))?;
-    loop {
-        tokio::select! {
-            stopped = tokio::signal::ctrl_c() => return Ok(stopped?),
-            ended = follow(&api) => if let Err(error) = ended {
+    until_stopped(async {
+        loop {
+            if let Err(error) = follow(&api).await {
                 say(format_args!("the stream is gone ({error:#}); trying again"))?;
-            },
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
+    })
+    .await
 }
 
 /// A popup in one line; none for what shows nothing.

@@ -43,7 +43,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         if !is_json(request.headers(), &["application/json"]) {
             return Err(Problem::new(Kind::UnsupportedMediaType, "send `Content-Type: application/json`"));
         }
-        read(&received(request, state).await?).map(Self)
+        let bytes = received(request, state).await?;
+        must_be_object(&bytes)?;
+        read(&bytes).map(Self)
     }
 }
 
@@ -81,6 +83,15 @@ fn pointer(path: &Path) -> String {
         }
     }
     out
+}
+
+/// An array would be taken for the members of `T` in the order of its declaration.
+fn must_be_object(bytes: &[u8]) -> Result<()> {
+    if bytes.trim_ascii_start().first() == Some(&b'{') {
+        Ok(())
+    } else {
+        Err(Problem::new(Kind::BadBody, "the body must be a JSON object").at(""))
+    }
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
@@ -195,6 +206,16 @@ mod tests {
         assert_eq!(pointer_of("").unwrap(), "");
         assert_eq!(pointer_of("[1]").unwrap(), "/0");
         assert_eq!(pointer_of(r#"{"name": "x"} x"#).unwrap(), "");
+    }
+
+    #[test]
+    fn a_body_that_is_empty_or_an_array_is_told_to_be_an_object() {
+        assert!(must_be_object(b" {}").is_ok());
+        for bad in ["", "  ", r#"["x", [], {}, null]"#, "null", "5", "x"] {
+            let problem = must_be_object(bad.as_bytes()).unwrap_err();
+            assert_eq!(problem.kind(), Kind::BadBody, "{bad}");
+            assert_eq!(pointer_in(problem).unwrap(), "");
+        }
     }
 
     #[test]

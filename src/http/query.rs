@@ -122,9 +122,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
         let Query(query) = Query::try_from_uri(&parts.uri)
-            .map_err(|rejection| Problem::new(Kind::BadRequest, rejection.body_text()))?;
+            .map_err(|rejection| Problem::new(Kind::BadRequest, plain(&rejection.body_text())))?;
         Ok(Self(query))
     }
+}
+
+/// What is wrong with a query, without the words about how it is read.
+fn plain(text: &str) -> &str {
+    text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text)
 }
 
 /// The most items a page may have.
@@ -135,6 +140,7 @@ const NOT_A_CURSOR: &str = "this is no cursor; take it from `next`";
 #[cfg(test)]
 mod tests {
     use axum::http::Request;
+    use axum::response::IntoResponse as _;
 
     use super::*;
 
@@ -168,7 +174,12 @@ mod tests {
         assert_eq!(read("").await.unwrap().limit, Limit(50));
         assert_eq!(read("limit=500").await.unwrap().limit, Limit(500));
         for bad in ["limit=0", "limit=501", "limit=-1", "limit=many", "colour=red"] {
-            assert_eq!(read(bad).await.unwrap_err().kind(), Kind::BadRequest, "{bad}");
+            let problem = read(bad).await.unwrap_err();
+            assert_eq!(problem.kind(), Kind::BadRequest, "{bad}");
+            let body = axum::body::to_bytes(problem.into_response().into_body(), 10_000).await.unwrap();
+            let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let (name, _) = bad.split_once('=').unwrap();
+            assert!(said["detail"].as_str().unwrap().starts_with(&format!("{name}: ")), "{said}");
         }
     }
 

@@ -41,7 +41,15 @@ impl Running {
 
     fn interrupt(mut self) {
         assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
+        let asked = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            assert!(asked.elapsed() < Duration::from_secs(15), "Ctrl-C went unheard");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -133,6 +141,93 @@ async fn a_token_is_made_offline_only_while_the_daemon_is_stopped() {
     daemon.start_again().await;
     let list = beside(&daemon, &["user", "list", "--token", secret.trim()]).output().unwrap();
     assert!(String::from_utf8(list.stdout).unwrap().contains("admin"), "the new token opens the API");
+}
+
+#[tokio::test]
+async fn a_watch_that_lost_its_daemon_still_ends_on_ctrl_c() {
+    let folder = Folder::new("cli");
+    let mut daemon = Daemon::start(&folder).await;
+    let watch = Running::start(beside(&daemon, &["watch", "--token", &daemon.token()]));
+    watch.expect("watching for admin");
+    daemon.stop();
+    watch.expect("trying again");
+    std::thread::sleep(Duration::from_millis(300));
+    watch.interrupt();
+}
+
+#[test]
+fn a_demo_that_is_terminated_takes_its_folder_along() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
+    demo.args(["demo"]);
+    let mut demo = Running::start(demo);
+    let folder = demo.expect("(removed at the end)");
+    let folder = folder.split_whitespace().nth(1).unwrap();
+    demo.expect("round 1");
+    assert!(std::path::Path::new(folder).exists());
+    assert!(Command::new("kill").args(["-TERM", &demo.child.id().to_string()]).status().unwrap().success());
+    assert!(demo.child.wait().unwrap().success());
+    assert!(!std::path::Path::new(folder).exists(), "{folder}");
+}
+
+#[tokio::test]
+async fn a_later_start_says_where_a_token_is_or_how_to_get_one() {
+    let folder = Folder::new("cli");
+    let mut daemon = Daemon::start(&folder).await;
+    daemon.stop();
+    let again = Running::start(beside(&daemon, &[]));
+    again.expect("first admin token: in ");
+    again.expect("watch --token \"$(cat ");
+    again.interrupt();
+    std::fs::remove_file(daemon.data.join("admin-token")).unwrap();
+    let again = Running::start(beside(&daemon, &[]));
+    again.expect("`hookswitch token create` makes one");
+    again.interrupt();
+}
+
+#[tokio::test]
+async fn a_refused_token_leaves_no_phone_behind() {
+    let folder = Folder::new("cli");
+    let daemon = Daemon::start(&folder).await;
+    let phone = beside(&daemon, &["phone", "101", "--token", "hs_wrong"]).output().unwrap();
+    let said = String::from_utf8(phone.stderr).unwrap();
+    assert!(!phone.status.success() && said.contains("401"), "{said}");
+    assert_eq!(String::from_utf8(phone.stdout).unwrap(), "", "it did not register");
+}
+
+#[tokio::test]
+async fn a_ring_says_when_the_phone_is_unknown_or_nobodys() {
+    let folder = Folder::new("cli");
+    let daemon = Daemon::start(&folder).await;
+    let ring = ["ring", "101", "--missed", "--answer-after", "0", "--token", &daemon.token()];
+    let said = || String::from_utf8(beside(&daemon, &ring).output().unwrap().stdout).unwrap();
+    assert!(said().contains("no phone 101 ever registered"), "{}", said());
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--no-link"]));
+    phone.expect("is registered");
+    assert!(said().contains("101 is linked to nobody"), "{}", said());
+    drop(phone);
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--token", &daemon.token()]));
+    phone.expect("is linked to admin");
+    assert!(!said().contains("nobody"), "{}", said());
+}
+
+#[test]
+fn a_ring_that_nobody_hears_is_said_so() {
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let ring = ["ring", "101", "--missed", "--answer-after", "0", "--mirror", &nobody];
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch")).args(ring).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("no mirror listens at"), "{said}");
+}
+
+#[test]
+fn a_check_names_the_variables_that_mean_nothing() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hookswitch"))
+        .arg("check")
+        .env("HOOKSWITCH_LISTEN", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("HOOKSWITCH_LISTEN"), "{said}");
 }
 
 #[test]

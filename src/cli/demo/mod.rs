@@ -15,8 +15,8 @@ use hookswitch::lifecycle::{Daemon, StartError};
 use hookswitch::telemetry;
 
 use super::api::Api;
-use super::say;
 use super::serve::listeners;
+use super::{say, until_stopped};
 use exchange::Exchange;
 use office::Office;
 
@@ -39,10 +39,7 @@ pub async fn run(config: Config, arguments: Arguments) -> anyhow::Result<()> {
     let mut daemon = start(&folder.0).await?;
     say(listeners(&daemon).trim_end())?;
     say(format_args!("  data           {} (removed at the end)\n", folder.0.display()))?;
-    let result = tokio::select! {
-        played = play(&mut daemon, &arguments) => played,
-        stopped = tokio::signal::ctrl_c() => stopped.context("can't hear Ctrl-C"),
-    };
+    let result = until_stopped(play(&mut daemon, &arguments)).await;
     daemon.stop().await;
     result
 }
