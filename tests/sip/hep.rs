@@ -16,11 +16,16 @@ use crate::support::wait::until;
 /// The packets of `fixtures/hep/NAME.bin`. They were recorded on one host; here the PBX, known by its port, gets an
 /// address of its own in the packets' headers, since in an office it has one.
 fn packets(name: &str, pbx_port: u16) -> Vec<Vec<u8>> {
+    recorded(name).iter().map(|packet| moved(packet, pbx_port)).collect()
+}
+
+/// The packets of `fixtures/hep/NAME.bin` as they are.
+fn recorded(name: &str) -> Vec<Vec<u8>> {
     let bytes = std::fs::read(format!("fixtures/hep/{name}.bin")).expect("the fixture is there");
     let (mut rest, mut packets) = (bytes.as_slice(), Vec::new());
     while let Some((length, after)) = rest.split_first_chunk::<4>() {
         let (packet, after) = after.split_at(u32::from_be_bytes(*length) as usize);
-        packets.push(moved(packet, pbx_port));
+        packets.push(packet.to_vec());
         rest = after;
     }
     packets
@@ -138,6 +143,15 @@ async fn what_asterisk_sends_over_udp_is_a_device_a_popup_and_a_call() {
     let daemon = listening(&folder, settings).await;
     let agent = Agent::udp(&daemon).await;
     a_day(&daemon, agent, &packets("asterisk-tcp-phone", 5070), "102").await;
+}
+
+#[tokio::test]
+async fn a_pbx_that_shares_its_phones_address_is_told_from_them_by_the_registrations_it_accepts() {
+    let folder = Folder::new("hep");
+    let more = "[listeners.hep]\nbind = \"udp:127.0.0.1:0\"";
+    let daemon = Daemon::start_with(&folder, more).await;
+    let agent = Agent::udp(&daemon).await;
+    a_day(&daemon, agent, &recorded("asterisk-tcp-phone"), "102").await;
 }
 
 #[tokio::test]

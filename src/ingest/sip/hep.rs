@@ -1,6 +1,8 @@
 //! HEP mode: a mirror whose copies come wrapped, with the addresses they went between. Nothing is ever answered.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config;
 use crate::model::{FeedKind, Hop, Now, PbxId, Transport};
@@ -9,6 +11,7 @@ use crate::sip::{Message, Method, ScanError, scan};
 
 use super::front::{Core, Peer};
 use super::mirror::{Mirror, Origin};
+use super::recent::Recent;
 use super::siptrace::Original;
 
 /// The mode's settings and memory, shared by the listener's sockets.
@@ -19,6 +22,9 @@ pub(super) struct Hep {
     /// The PBX of what nothing else claims.
     pbx: Option<String>,
     mirror: Mirror,
+    /// Sockets that accepted a registration, which are therefore the PBX's own. HEP does not say which way a message went,
+    /// and addresses alone can't where a PBX and its phones share one.
+    own: Mutex<Recent<(PbxId, SocketAddr), ()>>,
 }
 
 impl Hep {
@@ -28,6 +34,7 @@ impl Hep {
             capture_ids: listener.capture_ids.clone(),
             pbx: listener.pbx.clone(),
             mirror: Mirror::new(FeedKind::Hep),
+            own: Mutex::new(Recent::new(OWN_MAX, OWN_MS)),
         }
     }
 
@@ -51,7 +58,6 @@ impl Hep {
             Content::Other(_) => return refuse("content", "ignored"),
         }
         self.sip(core, packet.payload, self.pbx_of(core, &packet, peer), now, |_| Origin {
-            // Addresses are the agent's word, and enough of a hint; who is whose is told by the PBX's networks.
             original: Original { source: packet.source, destination: packet.destination, hop: Hop::Unknown },
             transport: transport(packet.protocol, peer),
         })
@@ -85,7 +91,15 @@ impl Hep {
             dropped("no_pbx");
             return (label, "ignored");
         };
-        (label, self.mirror.handle(core, pbx, &message, &origin(&message), now))
+        let mut origin = origin(&message);
+        if origin.original.hop == Hop::Unknown {
+            origin.original.hop = self.hop(pbx, &origin.original, now);
+        }
+        let outcome = self.mirror.handle(core, pbx, &message, &origin, now);
+        if let ("applied", Some(source)) = (outcome, origin.original.source) {
+            self.learn(pbx, source, now);
+        }
+        (label, outcome)
     }
 
     /// The PBX its capture id is mapped to, else the one whose networks hold the agent, else the listener's.
@@ -95,6 +109,28 @@ impl Hep {
             Some(name) => core.peers.named(Some(name)),
             None => core.peers.pbx_of(peer.source.ip(), self.pbx.as_deref()),
         }
+    }
+
+    /// Which way a message went; unknown where neither or both of its ends are the PBX's, and the PBX's networks are asked.
+    fn hop(&self, pbx: PbxId, original: &Original, now: Now) -> Hop {
+        let mut own = self.own();
+        let mut is_own = |end: Option<SocketAddr>| end.is_some_and(|end| own.peek(&(pbx, end), now.tick).is_some());
+        match (is_own(original.source), is_own(original.destination)) {
+            (true, false) => Hop::FromPbx,
+            (false, true) => Hop::ToPbx,
+            _ => Hop::Unknown,
+        }
+    }
+
+    fn learn(&self, pbx: PbxId, socket: SocketAddr, now: Now) {
+        let mut own = self.own();
+        if own.peek(&(pbx, socket), now.tick).is_none() && !own.put((pbx, socket), (), now.tick) {
+            dropped("sockets");
+        }
+    }
+
+    fn own(&self) -> MutexGuard<'_, Recent<(PbxId, SocketAddr), ()>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn opens(&self, key: Option<&[u8]>) -> bool {
@@ -121,3 +157,8 @@ fn refuse(reason: &'static str, outcome: &'static str) -> (&'static str, &'stati
 fn dropped(reason: &'static str) {
     metrics::counter!("hookswitch_dropped_total", "where" => "hep", "reason" => reason).increment(1);
 }
+
+/// Sockets of PBXs remembered; a PBX has a few.
+const OWN_MAX: usize = 1024;
+/// For so long; while phones refresh, they are learnt again at once.
+const OWN_MS: u64 = 24 * 3_600_000;
