@@ -105,7 +105,7 @@ async fn read_call(State(state): State<AppState>, caller: AdminOrAgent, Ids(id):
 /// Explain a call's popups
 ///
 /// The trail: why each user it concerned got, lost or did not get a popup, in the order it was decided; all on one page.
-/// It is empty when the call rang for no phone that is known here. It outlives neither its call nor its own shorter time.
+/// A call that rang no phone known here says `no_device` once it is over. It outlives neither its call nor its own shorter time.
 #[utoipa::path(get, path = "/v1/calls/{id}/trail", tag = "calls", params(("id" = CallId, Path), TrailQuery),
     responses((status = 200, description = "The reasons", body = Page<TrailEntry>), Reading))]
 async fn read_trail(

@@ -154,6 +154,8 @@ pub enum Reason {
     NotLinked,
     /// No offer: the leg could belong to several devices.
     Ambiguous,
+    /// No offer: the call rang no device that is known here.
+    NoDevice,
 }
 
 impl From<RescindReason> for Reason {

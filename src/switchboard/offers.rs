@@ -97,12 +97,15 @@ pub(super) fn on_call_ended(live: &mut LiveCall, context: &mut Context<'_>) {
     for at in open_offers(live, |_| true) {
         close(live, context, at, RescindReason::CallerHangup);
     }
-    let Some(queue) = live.call.queue else { return };
-    for user in context.view.users_of_queue(queue) {
+    let queue = live.call.queue;
+    for user in queue.map(|queue| context.view.users_of_queue(queue)).unwrap_or_default() {
         let ours = context.view.user(user).is_some_and(|facts| facts.account == live.call.account);
         if ours && !live.noted.iter().any(|(noted, ..)| *noted == Some(user)) {
             note(live, context, Some(user), Reason::NotLinked, None);
         }
+    }
+    if live.trail_length == 0 {
+        note(live, context, None, Reason::NoDevice, None);
     }
 }
 

@@ -193,6 +193,18 @@ fn t4_an_internal_call_pops_nobody_and_makes_nothing_assignable() {
 }
 
 #[test]
+fn a_call_that_rings_no_known_device_says_so_in_its_trail() {
+    let (mut site, ..) = office();
+    let outer = Invite::from_trunk("u1", "+14155550100", "199");
+    for message in [outer.text(), outer.response(404, "pbx")] {
+        site.see(&message);
+    }
+    assert_eq!(site.only_call().outcome, Some(Outcome::Failed));
+    let reasons: Vec<_> = site.trail.iter().map(|entry| (entry.user, entry.reason)).collect();
+    assert_eq!(reasons, [(None, Reason::NoDevice)]);
+}
+
+#[test]
 fn feature_codes_are_internal_even_when_the_pbx_answers_them() {
     let (mut site, ann, _) = office();
     let outer = Invite::from_phone("f1", "101", "*45");
