@@ -194,7 +194,8 @@ impl Tracker {
         Ok(Seen::Followed)
     }
 
-    /// A message that came before its INVITE gets its turn; if it fits no leg even now it waits no longer.
+    /// A message that came before its INVITE gets its turn. One that fits no leg even now, the answer of another fork, is
+    /// kept for another while.
     fn replay(&mut self, now: Now, kept: &EarlyMessage, out: &mut Vec<PbxEvent>) {
         let Ok(message) = scan(&kept.bytes) else { return };
         let EarlyMessage { pbx, feed, source, destination, hop, .. } = *kept;
