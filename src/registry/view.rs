@@ -14,11 +14,11 @@ use crate::switchboard::{DeviceFacts, UserFacts, View};
 
 impl View for Registry {
     fn pbx(&self, id: PbxId) -> Option<Arc<Pbx>> {
-        self.pbxs.get(id).map(|row| Arc::new(row.value.clone()))
+        self.pbxs.get(id).map(|row| row.value.clone())
     }
 
     fn account(&self, id: AccountId) -> Option<Arc<Account>> {
-        self.accounts.get(id).map(|row| Arc::new(row.value.clone()))
+        self.accounts.get(id).map(|row| row.value.clone())
     }
 
     fn devices_by_contact(&self, pbx: PbxId, contact: &ContactKey) -> SmallVec<[DeviceId; 2]> {
@@ -102,7 +102,7 @@ impl View for Registry {
     }
 
     fn queue(&self, id: QueueId) -> Option<Arc<Queue>> {
-        self.queues.get(id).map(|row| Arc::new(row.value.clone()))
+        self.queues.get(id).map(|row| row.value.clone())
     }
 
     fn queue_by_name(&self, pbx: PbxId, name: &str) -> Option<QueueId> {
