@@ -44,6 +44,8 @@ declare! {
     Gauge oldest_dirty_seconds [];
     /// Events read off feeds.
     Counter events_total [feed_kind, kind];
+    /// Whether a feed is connected and has told where things stand: 1 or 0.
+    Gauge feed_up [pbx, feed];
     /// What a limit made us drop, by place and reason.
     Counter dropped_total [where, reason];
     /// Live calls by state.

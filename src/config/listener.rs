@@ -269,7 +269,7 @@ fn needed(section: &mut Section<'_>, key: &str, example: &str) {
     section.problem(&Origin::Default, key, format!("is needed, e.g. {example}"));
 }
 
-fn is_label(name: &str) -> bool {
+pub(super) fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 

@@ -3,6 +3,7 @@
 //! The file is what `--config` names, else `/etc/hookswitch/hookswitch.toml` when there is one; none is needed. A
 //! variable `HOOKSWITCH_` + path with `__` between levels (`HOOKSWITCH_DATABASE__URL`) goes before the file.
 
+mod feed;
 mod limits;
 mod listener;
 mod read;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use read::{Origin, Section, Spot, Tree, Value};
 
+pub use feed::{Feed, Kind, Secret, Tls};
 pub use limits::{Limits, Registrar, Retention};
 pub use listener::{Bind, HepKey, Listener, Mode, Protocol};
 pub use read::Problem;
@@ -33,6 +35,8 @@ pub struct Config {
     pub log: Log,
     /// `[listeners.NAME]`. With none in the file: `registrar`, `mirror` and `hep` with their defaults.
     pub listeners: Vec<Listener>,
+    /// `[feeds.NAME]`: connections of our own to PBXs. Default: none.
+    pub feeds: Vec<Feed>,
     /// `[registrar]`
     pub registrar: Registrar,
     /// `[limits]`
@@ -150,6 +154,7 @@ impl Config {
             ops: Ops::read(top.section("ops")),
             log: Log::read(top.section("log")),
             listeners: read_listeners(top.section("listeners")),
+            feeds: read_feeds(top.section("feeds")),
             registrar: Registrar::read(top.section("registrar")),
             limits: Limits::read(top.section("limits")),
             retention: Retention::read(top.section("retention")),
@@ -251,6 +256,10 @@ fn read_listeners(mut section: Section<'_>) -> Vec<Listener> {
     listeners
 }
 
+fn read_feeds(mut section: Section<'_>) -> Vec<Feed> {
+    section.names().iter().filter_map(|name| Feed::read(name, section.section(name))).collect()
+}
+
 fn default_listeners() -> Spot {
     let empty = || Spot { origin: Origin::Default, value: Value::Table(Tree::new()) };
     let names = ["hep", "mirror", "registrar"];
@@ -301,7 +310,8 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// Read when `--config` names none and it exists.
 pub const DEFAULT_FILE: &str = "/etc/hookswitch/hookswitch.toml";
-const TOP: [&str; 9] = ["data_dir", "database", "http", "ops", "log", "listeners", "registrar", "limits", "retention"];
+const TOP: [&str; 10] =
+    ["data_dir", "database", "http", "ops", "log", "listeners", "feeds", "registrar", "limits", "retention"];
 /// Variables the command line reads for itself.
 const RESERVED: [&str; 3] = ["config", "token", "url"];
 

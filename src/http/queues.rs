@@ -198,12 +198,8 @@ async fn set_member(
     if member_of.is_none_or(|(account, pbx)| account != queue.value.account || pbx != queue.value.pbx) {
         return Err(Problem::not_found("device on the queue's PBX"));
     }
-    let member = Member {
-        device,
-        paused: edit.paused,
-        pause_reason: values::remark("/pause_reason", edit.pause_reason.as_deref())?,
-        since: state.clock.now().unix,
-    };
+    let reason = values::remark("/pause_reason", edit.pause_reason.as_deref())?;
+    let member = Member::manual(device, edit.paused, reason, state.clock.now().unix);
     let stored = state.registry.set_member(id, member)?;
     Tagged::ok(&state, stored.value.clone(), stored.seq).await
 }

@@ -1,4 +1,5 @@
 //! Where events come in: one module a kind of feed.
 
+pub mod feed;
 pub mod sip;
 pub mod site;

@@ -1,7 +1,7 @@
-//! One task a site owns its calls: it follows the SIP that the feeds saw, lets the switchboard decide, and carries out
-//! what it says. Nothing here waits for the database.
+//! One task a site owns its calls: it follows the SIP that the feeds saw and hears what connectors tell, lets the
+//! switchboard decide, and carries out what it says. Nothing here waits for the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::{
-    Call, CallState, FeedKind, Hop, LegEvent, LegState, Now, Offer, OfferState, PbxEvent, PbxId, SiteId,
+    Call, CallState, FeedKind, Hop, LegEvent, LegKey, LegState, Now, Offer, OfferState, PbxEvent, PbxId, SiteId,
 };
 use crate::registry::{Changed, Registry};
 use crate::sip::dialog::{Seen, Sighting, Tracker};
@@ -27,7 +27,19 @@ struct Inner {
     registry: Arc<Registry>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    senders: Mutex<HashMap<SiteId, mpsc::Sender<Observation>>>,
+    doors: Mutex<HashMap<SiteId, Door>>,
+}
+
+/// The ways into one site's task. Connectors have their own, so that a flood of SIP can't crowd them out.
+struct Door {
+    observations: mpsc::Sender<Observation>,
+    told: mpsc::Sender<Told>,
+}
+
+/// What a connector tells.
+enum Told {
+    Event(Box<PbxEvent>, Now),
+    Snapshot { pbx: PbxId, feed: FeedKind, legs: HashSet<LegKey>, at: Now },
 }
 
 /// One message a feed saw.
@@ -62,38 +74,68 @@ impl Sites {
             left.entry(call.site).or_default().push((call, trail));
         }
         let (tasks, stop) = (tasks.clone(), stop.clone());
-        let sites = Self(Arc::new(Inner { registry, tasks, stop, senders: Mutex::default() }));
+        let sites = Self(Arc::new(Inner { registry, tasks, stop, doors: Mutex::default() }));
         for (site, calls) in left {
-            let sender = sites.0.start(site, calls);
-            sites.0.senders.lock().unwrap_or_else(PoisonError::into_inner).insert(site, sender);
+            let door = sites.0.start(site, calls);
+            sites.0.doors.lock().unwrap_or_else(PoisonError::into_inner).insert(site, door);
         }
         sites
     }
 
     /// Hands a message to its site. Never waits: a site that is behind by more than its queue loses it, counted.
     pub fn observe(&self, observation: Observation) {
-        let Some(pbx) = self.0.registry.pbxs.get(observation.pbx) else {
-            return count_dropped("unknown_pbx");
+        let sent = self.through(observation.pbx, |door| door.observations.try_send(observation).is_ok());
+        if sent == Some(false) {
+            count_dropped("site_queue");
+        }
+    }
+
+    /// Tells a connector's event to its site. Never waits; false = the site is behind and lost it (counted), so the
+    /// connector should look at everything again.
+    #[must_use]
+    pub fn tell(&self, event: PbxEvent, at: Now) -> bool {
+        self.told(event.pbx, Told::Event(Box::new(event), at))
+    }
+
+    /// Tells which legs a connector's PBX has now, all of them: those of this feed that are not among them have ended
+    /// unseen. Never waits; false as with [`Sites::tell`].
+    #[must_use]
+    pub fn snapshot(&self, pbx: PbxId, feed: FeedKind, legs: HashSet<LegKey>, at: Now) -> bool {
+        self.told(pbx, Told::Snapshot { pbx, feed, legs, at })
+    }
+
+    fn told(&self, pbx: PbxId, told: Told) -> bool {
+        let sent = self.through(pbx, |door| door.told.try_send(told).is_ok());
+        if sent == Some(false) {
+            count_dropped("site_queue");
+        }
+        sent.unwrap_or(false)
+    }
+
+    /// Goes through the door of a PBX's site, whose task is started when it does not run.
+    fn through<T>(&self, pbx: PbxId, go: impl FnOnce(&Door) -> T) -> Option<T> {
+        let Some(pbx) = self.0.registry.pbxs.get(pbx) else {
+            count_dropped("unknown_pbx");
+            return None;
         };
         let site = pbx.value.site;
-        let mut senders = self.0.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = senders.entry(site).or_insert_with(|| self.0.start(site, Vec::new()));
-        if sender.is_closed() && !self.0.stop.is_cancelled() {
+        let mut doors = self.0.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let door = doors.entry(site).or_insert_with(|| self.0.start(site, Vec::new()));
+        if door.observations.is_closed() && !self.0.stop.is_cancelled() {
             // The task panicked, which is a bug of ours; the site goes on with the calls it had written down.
             tracing::error!(%site, "a site's task ended and is started anew");
             count_dropped("site_restart");
             let live = self.0.registry.live.all().into_iter().filter(|call| call.site == site);
-            *sender = self.0.start(site, live.map(|call| ((*call).clone(), TRAIL_UNKNOWN)).collect());
+            *door = self.0.start(site, live.map(|call| ((*call).clone(), TRAIL_UNKNOWN)).collect());
         }
-        if sender.try_send(observation).is_err() {
-            count_dropped("site_queue");
-        }
+        Some(go(door))
     }
 }
 
 impl Inner {
-    fn start(&self, site: SiteId, left: Vec<(Call, u32)>) -> mpsc::Sender<Observation> {
-        let (sender, observations) = mpsc::channel(OBSERVATIONS_MAX);
+    fn start(&self, site: SiteId, left: Vec<(Call, u32)>) -> Door {
+        let (observations, seen) = mpsc::channel(OBSERVATIONS_MAX);
+        let (told, heard) = mpsc::channel(OBSERVATIONS_MAX);
         let task = SiteTask {
             registry: self.registry.clone(),
             tracker: Tracker::default(),
@@ -104,10 +146,10 @@ impl Inner {
         self.tasks.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = task.run(left, observations, changes) => {}
+                () = task.run(left, seen, heard, changes) => {}
             }
         });
-        sender
+        Door { observations, told }
     }
 }
 
@@ -123,15 +165,23 @@ impl SiteTask {
     async fn run(
         mut self,
         left: Vec<(Call, u32)>,
-        mut observations: mpsc::Receiver<Observation>,
+        mut seen: mpsc::Receiver<Observation>,
+        mut heard: mpsc::Receiver<Told>,
         mut changes: broadcast::Receiver<Changed>,
     ) {
         self.take_over(left);
         let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut news = Vec::with_capacity(BATCH_MAX);
         loop {
             let wait = self.until_next_deadline();
             tokio::select! {
-                read = observations.recv_many(&mut batch, BATCH_MAX) => {
+                read = heard.recv_many(&mut news, BATCH_MAX) => {
+                    if read == 0 {
+                        return;
+                    }
+                    news.drain(..).for_each(|told| self.hear(told));
+                }
+                read = seen.recv_many(&mut batch, BATCH_MAX) => {
                     if read == 0 {
                         return;
                     }
@@ -177,6 +227,16 @@ impl SiteTask {
         }
         self.apply_events(*at, &mut events);
         self.events = events;
+    }
+
+    fn hear(&mut self, told: Told) {
+        match told {
+            Told::Event(event, at) => {
+                count_event(&event);
+                self.apply(at, &Input::Event(&event));
+            }
+            Told::Snapshot { pbx, feed, legs, at } => self.apply(at, &Input::Snapshot { pbx, feed, legs: &legs }),
+        }
     }
 
     fn on_time(&mut self) {
@@ -285,20 +345,19 @@ fn state_label(state: CallState) -> &'static str {
 }
 
 fn count_event(event: &PbxEvent) {
-    let feed = match event.feed {
-        FeedKind::Replica => "replica",
-        FeedKind::Mirror => "mirror",
-        FeedKind::Hep => "hep",
-    };
     let kind = match event.event {
         LegEvent::Started(_) => "leg_started",
         LegEvent::Rang => "leg_rang",
         LegEvent::Answered => "leg_answered",
         LegEvent::Cancelling => "leg_cancelling",
         LegEvent::Referred => "leg_referred",
+        LegEvent::Named(_) => "leg_named",
+        LegEvent::Queued(_) => "leg_queued",
+        LegEvent::Unqueued => "leg_unqueued",
+        LegEvent::Moved(_) => "leg_moved",
         LegEvent::Ended(_) => "leg_ended",
     };
-    metrics::counter!("hookswitch_events_total", "feed_kind" => feed, "kind" => kind).increment(1);
+    metrics::counter!("hookswitch_events_total", "feed_kind" => event.feed.as_str(), "kind" => kind).increment(1);
 }
 
 fn count_dropped(reason: &'static str) {

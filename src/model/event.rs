@@ -33,6 +33,36 @@ pub enum FeedKind {
     Mirror,
     /// The same, wrapped in HEP with the addresses they went between.
     Hep,
+    /// Asterisk's manager interface (AMI).
+    Asterisk,
+    /// FreeSWITCH's event socket.
+    Freeswitch,
+    /// Notifications of dialogs and registrations that we subscribed to (RFC 4235, RFC 3680).
+    Subscription,
+    /// Events posted over HTTP.
+    Webhook,
+}
+
+impl FeedKind {
+    /// As it is written in metrics and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replica => "replica",
+            Self::Mirror => "mirror",
+            Self::Hep => "hep",
+            Self::Asterisk => "asterisk",
+            Self::Freeswitch => "freeswitch",
+            Self::Subscription => "subscription",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// Whether it tells of the PBX's own channels, as opposed to SIP that was seen.
+    #[must_use]
+    pub fn is_connector(self) -> bool {
+        matches!(self, Self::Asterisk | Self::Freeswitch | Self::Subscription | Self::Webhook)
+    }
 }
 
 /// A leg's name within its site. For SIP it is the Call-ID and, where one INVITE was seen on several hops, the hop.
@@ -59,6 +89,14 @@ pub enum LegEvent {
     Cancelling,
     /// It was sent elsewhere (REFER accepted) and will end soon.
     Referred,
+    /// Its SIP Call-ID became known: the leg that SIP feeds see under that Call-ID on this PBX is this one.
+    Named(String),
+    /// The caller on it waits in the PBX's queue.
+    Queued(Queued),
+    /// Its caller left the waiting line: connected, given up or timed out.
+    Unqueued,
+    /// It belongs to the call with this call key from now on (attended transfer, pick-up).
+    Moved(Arc<str>),
     /// It is over.
     Ended(LegEnd),
 }
@@ -90,6 +128,35 @@ pub struct LegStart {
     pub joins: JoinHints,
     /// Extension headers (`X-…`) by lower-case name, for queue rules.
     pub headers: Vec<(String, String)>,
+    /// Whose channel it is, from a connector; SIP leaves it to be found out.
+    pub endpoint: Option<Endpoint>,
+    /// The leg's SIP Call-ID, when a feed that is not SIP knows it already.
+    pub sip_call_id: Option<String>,
+    /// Port of the first audio line of the SDP in its INVITE, which ties a channel to its SIP leg before the Call-ID is
+    /// known.
+    pub media_port: Option<u16>,
+    /// The PBX's name of the queue it is called for.
+    pub queue: Option<String>,
+}
+
+/// Whose channel a connector's leg is, in the PBX's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The user part of the device's address-of-record; what is no device of the PBX is a trunk.
+    pub user: String,
+    /// Its domain, when the PBX names one; else the PBX's own.
+    pub domain: Option<String>,
+}
+
+/// A caller in a queue's waiting line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queued {
+    /// The queue's name on the PBX.
+    pub queue: String,
+    /// Place in the line, from 1, when the PBX says.
+    pub position: Option<u32>,
+    /// How long the caller had been waiting already, in milliseconds.
+    pub waited_ms: u64,
 }
 
 /// Which way an INVITE crossed the PBX's edge.
@@ -145,10 +212,12 @@ pub enum LegEnd {
     Cancelled,
     /// Cancelled, and the CANCEL said it was answered elsewhere (a hint, RFC 3326).
     CancelledElsewhere,
-    /// A final response of 300 or above: its status code.
+    /// A final response of 300 or above: its status code (of a feed that is not SIP, the one that fits best).
     Rejected(u16),
     /// BYE after an answer.
     Bye,
     /// Nothing was heard for longer than it may last.
     TimedOut,
+    /// It was not there any more when the feed looked again.
+    Lost,
 }

@@ -21,12 +21,14 @@ pub use account::{Account, AccountSettings, NumberPlan, OutboundNotice, QueueNot
 pub use aor::{Aor, canonical_host, canonical_user};
 pub use call::{Call, CallState, CallUser, Direction, Leg, LegRole, LegState, Outcome, Party, UserAction};
 pub use device::{Binding, BindingSource, Device, DeviceState, Transition, TransitionKind, Transport};
-pub use event::{Caller, ContactKey, FeedKind, Hop, JoinHints, LegEnd, LegEvent, LegKey, LegStart, PbxEvent};
+pub use event::{
+    Caller, ContactKey, Endpoint, FeedKind, Hop, JoinHints, LegEnd, LegEvent, LegKey, LegStart, PbxEvent, Queued,
+};
 pub use id::{AccountId, CallId, DeviceId, LinkId, OfferId, PbxId, QueueId, SiteId, TokenId, UserId};
 pub use network::{Network, NetworkError};
 pub use offer::{Offer, OfferState, Reason, RescindReason, TrailEntry};
 pub use pbx::{Pbx, QueueRule, Site};
-pub use queue::{Member, Queue};
+pub use queue::{Member, MemberKind, MemberState, Queue};
 pub use time::{Now, Tick, UnixMillis};
 pub use token::{Scope, Token};
 pub use user::{Link, PopOn, User};

@@ -34,4 +34,60 @@ pub struct Member {
     pub pause_reason: Option<String>,
     /// Since when it is a member.
     pub since: UnixMillis,
+    /// Order of preference as the PBX has it: lower ones are called first.
+    #[serde(default)]
+    pub penalty: u32,
+    /// How it came into the queue.
+    #[serde(default)]
+    pub kind: MemberKind,
+    /// What the PBX says of it now; `unknown` where no feed tells.
+    #[serde(default)]
+    pub state: MemberState,
+}
+
+impl Member {
+    /// A member that was put in by hand.
+    #[must_use]
+    pub fn manual(device: DeviceId, paused: bool, pause_reason: Option<String>, since: UnixMillis) -> Self {
+        let (kind, state) = (MemberKind::Manual, MemberState::Unknown);
+        Self { device, paused, pause_reason, since, penalty: 0, kind, state }
+    }
+}
+
+/// How a member came into its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberKind {
+    /// By hand, through this API; no feed of the PBX has reported it.
+    #[default]
+    Manual,
+    /// It stands in the PBX's configuration.
+    Static,
+    /// It joined while the PBX ran.
+    Dynamic,
+    /// The PBX reads it from its own database.
+    Realtime,
+}
+
+/// What a PBX says of a queue member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// Nobody said.
+    #[default]
+    Unknown,
+    /// It can be called.
+    Free,
+    /// It is in a call.
+    InUse,
+    /// It is in a call and takes no other one.
+    Busy,
+    /// It rings.
+    Ringing,
+    /// It has a call on hold.
+    OnHold,
+    /// Its phone can't be reached.
+    Unavailable,
+    /// Its agent has logged out.
+    LoggedOut,
 }

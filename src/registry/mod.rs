@@ -11,6 +11,7 @@ mod defaults;
 mod devices;
 mod edit;
 mod error;
+mod feeds;
 mod history;
 mod homes;
 mod index;
@@ -23,6 +24,7 @@ mod order;
 mod outbox;
 mod record;
 mod register;
+mod reported;
 mod resolve;
 mod restore;
 pub mod streams;
@@ -47,11 +49,13 @@ pub use crate::store::{CallFilter, HistoryPage, LinksOf, NotStored, Seq, Stored}
 pub use defaults::Defaults;
 pub use devices::DeviceFilter;
 pub use error::ChangeError;
+pub use feeds::{Command, ControlRequest, FeedHandle, FeedState, FeedStatus, Feeds};
 pub use limits::Limits;
 pub use live::Live;
 pub use noun::{Kept, Noun, UniqueKey};
 pub use record::{BindingSummary, DeviceView};
 pub use register::{Change, Registered, Target};
+pub use reported::{ReportedContact, ReportedMember, ReportedQueue};
 pub use streams::Streams;
 pub use table::{Page, Table};
 
@@ -79,6 +83,8 @@ pub struct Registry {
     pub live: Live,
     /// Who listens.
     pub streams: Streams,
+    /// How the feeds are.
+    pub feeds: Feeds,
     /// What a site task must hear about; subscribe to it. Who lags looks at everything again.
     pub changes: broadcast::Sender<Changed>,
     devices: Devices,
@@ -125,6 +131,7 @@ impl Registry {
             tokens: Table::default(),
             live: Live::new(journal.clone(), limits.live_calls_max),
             streams: Streams::default(),
+            feeds: Feeds::default(),
             changes: broadcast::Sender::new(CHANGES_MAX),
             devices: Devices::default(),
             links: Links::default(),

@@ -273,7 +273,7 @@ impl Registry {
     }
 
     /// The limit that keeps another device from appearing, if one does.
-    fn may_not_appear(&self, of_account: &AccountDevices, now: Now) -> Option<&'static str> {
+    pub(super) fn may_not_appear(&self, of_account: &AccountDevices, now: Now) -> Option<&'static str> {
         let limits = &self.limits;
         let limit = if of_account.count() >= limits.devices_max {
             "devices_max"
@@ -317,7 +317,7 @@ struct News {
     view: Option<DeviceView>,
 }
 
-fn new_device(target: &Target<'_>, id: DeviceId, now: Now) -> Device {
+pub(super) fn new_device(target: &Target<'_>, id: DeviceId, now: Now) -> Device {
     Device {
         id,
         account: target.account,

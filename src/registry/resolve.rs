@@ -10,7 +10,7 @@ use crate::store::Stored;
 
 impl Registry {
     /// Whom `user@host` means on this PBX. None when the PBX is not there, the user part is empty (or has a
-    /// NUL, which no database column takes) or the host is nobody's.
+    /// NUL, which no database column takes) or the host is nobody's. An empty host means the PBX's own domain.
     #[must_use]
     pub fn resolve<'a>(&self, pbx: PbxId, user: &'a str, host: &str) -> Option<Target<'a>> {
         let pbx = self.pbxs.get(pbx)?;
@@ -67,7 +67,7 @@ impl Registry {
     /// their domain.
     fn account_for(&self, pbx: &Pbx, host: &str) -> Option<AccountId> {
         let host = canonical_host(host);
-        if *host == *pbx.domain {
+        if host.is_empty() || *host == *pbx.domain {
             return Some(pbx.account);
         }
         if let Some(account) = self.account_by_domain(&host)

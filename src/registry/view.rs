@@ -17,6 +17,10 @@ impl View for Registry {
         self.pbxs.get(id).map(|row| row.value.clone())
     }
 
+    fn is_led(&self, pbx: PbxId) -> bool {
+        self.feeds.is_led(pbx)
+    }
+
     fn account(&self, id: AccountId) -> Option<Arc<Account>> {
         self.accounts.get(id).map(|row| row.value.clone())
     }

@@ -311,7 +311,7 @@ impl LiveCall {
                 RescindReason::CallerHangup
             }
             LegEnd::Bye | LegEnd::CancelledElsewhere => RescindReason::CallerHangup,
-            LegEnd::Cancelled | LegEnd::Rejected(_) | LegEnd::TimedOut => RescindReason::Timeout,
+            LegEnd::Cancelled | LegEnd::Rejected(_) | LegEnd::TimedOut | LegEnd::Lost => RescindReason::Timeout,
         }
     }
 

@@ -30,7 +30,8 @@ use self::call::LiveCall;
 use self::effect::Context;
 use self::join::JoinIndex;
 use crate::model::{
-    Account, AccountId, Call, CallId, DeviceId, LegEvent, LegKey, LegStart, Now, PbxEvent, SiteId, Tick, UserId,
+    Account, AccountId, Call, CallId, DeviceId, FeedKind, LegEnd, LegEvent, LegKey, LegStart, LegState, Now, PbxEvent,
+    PbxId, SiteId, Tick, UserId,
 };
 
 /// What the switchboard is told.
@@ -38,6 +39,15 @@ use crate::model::{
 pub enum Input<'a> {
     /// A feed saw something on a leg.
     Event(&'a PbxEvent),
+    /// A connector looked at its PBX again: these are its live legs, and no others.
+    Snapshot {
+        /// The PBX.
+        pbx: PbxId,
+        /// Whose legs.
+        feed: FeedKind,
+        /// Their keys.
+        legs: &'a HashSet<LegKey>,
+    },
     /// A user was edited, enabled, disabled, linked or unlinked.
     UserChanged(UserId),
     /// A device was edited, enabled, disabled, linked or unlinked.
@@ -98,6 +108,7 @@ impl Switchboard {
         let mut effects = Vec::new();
         match input {
             Input::Event(event) => self.on_event(now, event, view, &mut effects),
+            Input::Snapshot { pbx, feed, legs } => self.on_snapshot(now, *pbx, *feed, legs, view, &mut effects),
             Input::UserChanged(user) => {
                 let ids = self.calls_with(|call| call.has_open_offer_of(*user));
                 self.on_each(now, view, &ids, "user changed", &mut effects, |call, context| {
@@ -136,12 +147,39 @@ impl Switchboard {
         let Some(&id) = self.by_leg.get(&event.leg) else { return };
         let evidence = event.evidence.as_str();
         self.on_each(now, view, &[id], evidence, effects, |call, context| match &event.event {
-            LegEvent::Started(_) => {}
+            LegEvent::Started(_)
+            | LegEvent::Named(_)
+            | LegEvent::Queued(_)
+            | LegEvent::Unqueued
+            | LegEvent::Moved(_) => {}
             LegEvent::Rang => call.on_rang(context, &event.leg),
             LegEvent::Answered => call.on_answered(context, &event.leg),
             LegEvent::Cancelling => call.on_cancelling(&event.leg),
             LegEvent::Referred => call.on_referred(&event.leg),
             LegEvent::Ended(end) => call.on_ended(context, &event.leg, *end),
+        });
+    }
+
+    /// Ends the legs a connector does not find any more.
+    fn on_snapshot(
+        &mut self,
+        now: Now,
+        pbx: PbxId,
+        feed: FeedKind,
+        present: &HashSet<LegKey>,
+        view: &dyn View,
+        effects: &mut Vec<Effect>,
+    ) {
+        let of_feed = format!("{}:{pbx}:", feed.as_str());
+        let lost = |leg: &crate::model::Leg| {
+            leg.state != LegState::Ended && leg.key.0.starts_with(&of_feed) && !present.contains(&leg.key)
+        };
+        let ids = self.calls_with(|call| call.call.legs.iter().any(lost));
+        self.on_each(now, view, &ids, "not there any more", effects, |call, context| {
+            let gone: Vec<LegKey> = call.call.legs.iter().filter(|leg| lost(leg)).map(|leg| leg.key.clone()).collect();
+            for key in gone {
+                call.on_ended(context, &key, LegEnd::Lost);
+            }
         });
     }
 

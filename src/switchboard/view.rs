@@ -11,6 +11,8 @@ use crate::model::{Account, AccountId, ContactKey, DeviceId, Pbx, PbxId, PopOn, 
 pub trait View {
     /// The PBX with this id.
     fn pbx(&self, id: PbxId) -> Option<Arc<Pbx>>;
+    /// Whether a connector of this PBX is up: it knows the PBX's channels, so SIP legs wait to be told which one they are.
+    fn is_led(&self, pbx: PbxId) -> bool;
     /// The account with this id.
     fn account(&self, id: AccountId) -> Option<Arc<Account>>;
     /// Devices of this PBX with a live or stale binding whose contact URI has this user, host and port.

@@ -94,6 +94,9 @@ fn name(event: &LegEvent) -> &'static str {
         LegEvent::Cancelling => "cancelling",
         LegEvent::Referred => "referred",
         LegEvent::Ended(_) => "ended",
+        LegEvent::Named(_) | LegEvent::Queued(_) | LegEvent::Unqueued | LegEvent::Moved(_) => {
+            unreachable!("SIP does not say so")
+        }
     }
 }
 

@@ -96,10 +96,7 @@ impl World {
     /// Adds a queue with these members; `X-Queue: NAME` and its number show it.
     pub fn queue(&mut self, name: &str, number: &str, members: &[DeviceId]) -> QueueId {
         let id = QueueId(Uuid::from_u128(2000 + self.queues.len() as u128));
-        let members = members
-            .iter()
-            .map(|device| Member { device: *device, paused: false, pause_reason: None, since: UnixMillis(0) })
-            .collect();
+        let members = members.iter().map(|device| Member::manual(*device, false, None, UnixMillis(0))).collect();
         let (name, number) = (name.to_owned(), Some(number.to_owned()));
         let created_at = UnixMillis(0);
         self.queues.insert(id, Queue { id, account: ACCOUNT, pbx: PBX, name, number, members, created_at });
@@ -125,6 +122,10 @@ pub fn phone_host(extension: &str) -> String {
 }
 
 impl View for World {
+    fn is_led(&self, _pbx: PbxId) -> bool {
+        false
+    }
+
     fn pbx(&self, id: PbxId) -> Option<Arc<Pbx>> {
         (id == PBX).then(|| Arc::new(self.pbx.clone()))
     }

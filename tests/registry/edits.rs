@@ -237,8 +237,8 @@ async fn membership_keeps_its_beginning_and_ends_once() {
     let pbx = registry.pbxs.get(defaults.pbx).unwrap();
     let queue = registry.create_queue(samples::queue(&registry, &pbx.value, Some(device))).unwrap().value.id;
     let since = hookswitch::model::UnixMillis(START.0 + 60_000);
-    let row = registry.set_member(queue, Member { device, paused: false, pause_reason: None, since }).unwrap();
-    assert_eq!(row.value.members, [Member { device, paused: false, pause_reason: None, since: START }]);
+    let row = registry.set_member(queue, Member::manual(device, false, None, since)).unwrap();
+    assert_eq!(row.value.members, [Member::manual(device, false, None, START)]);
     registry.remove_member(queue, device).unwrap();
     assert_eq!(registry.remove_member(queue, device), Err(ChangeError::NotFound));
 }

@@ -73,7 +73,7 @@ pub fn pbx(registry: &Registry, site: &Site) -> Pbx {
 }
 
 pub fn queue(registry: &Registry, pbx: &Pbx, device: Option<DeviceId>) -> Queue {
-    let member = |device| Member { device, paused: true, pause_reason: Some("lunch".into()), since: START };
+    let member = |device| Member::manual(device, true, Some("lunch".into()), START);
     Queue {
         id: QueueId(registry.clock().uuid()),
         account: pbx.account,

@@ -36,7 +36,16 @@ pub(super) fn leg_start(
         caller: caller(message, &from),
         joins: join_hints(message),
         headers: extension_headers(message),
+        media_port: media_port(message.body()),
+        ..LegStart::default()
     })
+}
+
+/// Port of the first audio line of an SDP body (RFC 8866 §5.14).
+fn media_port(body: &[u8]) -> Option<u16> {
+    let at = memchr::memmem::find(body, b"m=audio ")? + b"m=audio ".len();
+    let digits = body.get(at..)?.iter().take(6).take_while(|b| b.is_ascii_digit()).count();
+    std::str::from_utf8(body.get(at..at + digits)?).ok()?.parse().ok()
 }
 
 /// P-Asserted-Identity (RFC 3325), else Remote-Party-ID, else From; nothing of it when the caller asked for privacy.

@@ -1,0 +1,172 @@
+//! `[feeds.NAME]`: connections of our own to PBXs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::read::{Origin, Section};
+
+/// One feed that connects out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// NAME of `[feeds.NAME]`; a metric label, so letters, digits, `-` and `_` only.
+    pub name: String,
+    /// `kind`: what answers there. May be left out when NAME is that of a kind.
+    pub kind: Kind,
+    /// `pbx`: name of the PBX it tells of; default: the default PBX.
+    pub pbx: Option<String>,
+    /// `address`: `HOST:PORT`. Default: the kind's port on 127.0.0.1.
+    pub address: String,
+    /// `user`: whom to log in as. `FreeSWITCH` needs none.
+    pub user: Option<String>,
+    /// `secret`, or the first line of `secret_file`.
+    pub secret: Secret,
+    /// `tls`: `"on"` to speak TLS, `"insecure"` to do so without checking the certificate, `"off"` (default).
+    pub tls: Tls,
+    /// `snapshot_s`: seconds after which everything is looked at again.
+    pub snapshot_s: u32,
+}
+
+/// Kinds of feed that connect out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Asterisk's manager interface.
+    Asterisk,
+    /// `FreeSWITCH`'s event socket.
+    Freeswitch,
+}
+
+/// Whether a connection is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tls {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is, and the certificate must be one the system trusts, for the host in `address`.
+    On,
+    /// It is, whatever the certificate.
+    Insecure,
+}
+
+/// A password. Never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, to be sent and nowhere else.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "asterisk" => Ok(Self::Asterisk),
+            "freeswitch" => Ok(Self::Freeswitch),
+            _ => Err(format!("{text:?} is no kind of feed; there are asterisk and freeswitch")),
+        }
+    }
+}
+
+impl Feed {
+    /// Reads `[feeds.NAME]`; every mistake is recorded, and a feed that can't stand is left out.
+    pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Self> {
+        if !super::listener::is_label(name) {
+            section.problem(&Origin::Default, "", "a feed's name has letters, digits, - and _ only");
+        }
+        let given = section.origin("kind");
+        let kind = match section.parsed("kind", str::parse::<Kind>) {
+            None if given == Origin::Default => name
+                .parse()
+                .map_err(|_| section.problem(&Origin::Default, "kind", "is needed: asterisk or freeswitch"))
+                .ok(),
+            kind => kind,
+        };
+        let pbx = section.text("pbx");
+        let address = section.parsed("address", parse_address);
+        let user = section.text("user");
+        if user.is_none() && kind == Some(Kind::Asterisk) {
+            section.problem(&Origin::Default, "user", "is needed: the name of the section in manager.conf");
+        }
+        let secret = read_secret(&mut section);
+        let tls = section.parsed("tls", |text| match text {
+            "off" => Ok(Tls::Off),
+            "on" => Ok(Tls::On),
+            "insecure" => Ok(Tls::Insecure),
+            _ => Err(format!("{text:?} is none of on, off and insecure")),
+        });
+        let snapshot_s = section.number("snapshot_s", 300, 5..=86_400);
+        section.finish(&["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s"]);
+        let kind = kind?;
+        Some(Self {
+            name: name.to_owned(),
+            kind,
+            pbx,
+            address: address.unwrap_or_else(|| kind.default_address().to_owned()),
+            user,
+            secret: secret?,
+            tls: tls.unwrap_or_default(),
+            snapshot_s: u32::try_from(snapshot_s).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+impl Kind {
+    fn default_address(self) -> &'static str {
+        match self {
+            Self::Asterisk => "127.0.0.1:5038",
+            Self::Freeswitch => "127.0.0.1:8021",
+        }
+    }
+}
+
+fn read_secret(section: &mut Section<'_>) -> Option<Secret> {
+    let (file_origin, both) = (section.origin("secret_file"), section.has("secret") && section.has("secret_file"));
+    let secret = section.text("secret");
+    let file = section.text("secret_file");
+    if both {
+        section.problem(&file_origin, "secret_file", "secret is set as well; take one of them out");
+    }
+    match (secret, file) {
+        (Some(secret), _) => Some(Secret(secret)),
+        (None, Some(file)) => match std::fs::read_to_string(&file) {
+            Ok(text) => Some(Secret(text.lines().next().unwrap_or_default().to_owned())),
+            Err(error) => {
+                section.problem(&file_origin, "secret_file", format!("can't read {file}: {error}"));
+                None
+            }
+        },
+        (None, None) => {
+            section.problem(&Origin::Default, "secret", "is needed, or secret_file = \"FILE\"");
+            None
+        }
+    }
+}
+
+/// `HOST:PORT`, where HOST may be a name, an IPv4 address or an IPv6 address in brackets.
+fn parse_address(text: &str) -> Result<String, String> {
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let plain = !host.is_empty() && (host.starts_with('[') == host.ends_with(']'));
+        plain && (host.starts_with('[') || !host.contains(':')) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no address; write 192.0.2.10:5038 or pbx.example:5038"))
+    }
+}
