@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -62,6 +63,14 @@ fn at_chunk(packet: &[u8], kind: u8) -> usize {
         at += usize::from(u16::from_be_bytes([packet[at + 4], packet[at + 5]]));
     }
     at + 6
+}
+
+/// The packet with `message` in it, compressed. The payload is the last chunk of what real PBXs send.
+fn compressed(packet: &[u8], message: &[u8]) -> Vec<u8> {
+    let (head, payload) = (&packet[6..at_chunk(packet, 15) - 6], compress_to_vec_zlib(message, 6));
+    let length = |bytes: usize| u16::try_from(bytes).expect("it fits a packet").to_be_bytes();
+    let chunk = [&[0, 0, 0, 16][..], &length(payload.len() + 6), &payload].concat();
+    [b"HEP3", &length(head.len() + chunk.len() + 6)[..], head, &chunk].concat()
 }
 
 /// A daemon that listens for HEP; `settings` are more lines of the listener.
@@ -163,6 +172,20 @@ async fn what_freeswitch_sends_is_the_same_over_tcp() {
 }
 
 #[tokio::test]
+async fn compressed_payloads_are_read_and_those_that_swell_are_counted() {
+    let folder = Folder::new("hep");
+    let daemon = listening(&folder, "").await;
+    let mut agent = Agent::udp(&daemon).await;
+    let bomb = compressed(&packets("asterisk-register", 5070)[0], &vec![b' '; 10_000_000]);
+    agent.send(&[bomb]).await;
+    dropped(&daemon, "inflated", 1.0).await;
+    let whole = packets("asterisk-tcp-phone", 5070);
+    let sent: Vec<_> = whole.iter().map(|packet| compressed(packet, &packet[at_chunk(packet, 15)..])).collect();
+    assert!(sent.concat().len() < whole.concat().len());
+    a_day(&daemon, agent, &sent, "102").await;
+}
+
+#[tokio::test]
 async fn without_the_right_key_nothing_is_believed() {
     let folder = Folder::new("hep");
     let daemon = listening(&folder, "key = \"another\"").await;
@@ -197,7 +220,7 @@ async fn what_is_no_sip_is_counted_by_what_it_is_and_never_answered() {
         (of_kind(5, 15), "rtcp"),
         (of_kind(100, 15), "log"),
         (of_kind(99, 15), "content"),
-        (of_kind(1, 16), "compressed"),
+        (of_kind(1, 16), "zlib"),
         (of_kind(1, 15), "not_sip"),
         (b"HEP3\x01\x00".to_vec(), "truncated"),
         (b"HEP3\x00\x01".to_vec(), "length"),
