@@ -7,11 +7,13 @@ use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_rustls::client::TlsStream;
 
 use crate::support::api::{Api, items, text};
 use crate::support::daemon::Daemon;
 use crate::support::events::Events;
 use crate::support::folder::Folder;
+use crate::support::tls::Certificate;
 use crate::support::wait::until;
 
 /// The packets of `fixtures/hep/NAME.bin`. They were recorded on one host; here the PBX, known by its port, gets an
@@ -86,6 +88,7 @@ async fn listening(folder: &Folder, settings: &str) -> Daemon {
 enum Agent {
     Udp(UdpSocket, SocketAddr),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Agent {
@@ -105,6 +108,10 @@ impl Agent {
                 }
             }
             Self::Tcp(stream) => stream.write_all(&packets.concat()).await.unwrap(),
+            Self::Tls(stream) => {
+                stream.write_all(&packets.concat()).await.unwrap();
+                stream.flush().await.unwrap();
+            }
         }
     }
 }
@@ -169,6 +176,17 @@ async fn what_freeswitch_sends_is_the_same_over_tcp() {
     let daemon = listening(&folder, "").await;
     let agent = Agent::tcp(&daemon).await;
     a_day(&daemon, agent, &packets("freeswitch-tcp-phone", 5170), "202").await;
+}
+
+#[tokio::test]
+async fn over_tls_it_is_the_same_and_the_key_is_not_in_clear() {
+    let folder = Folder::new("hep");
+    let certificate = Certificate::make(&folder);
+    let more =
+        format!("[listeners.hep]\nbind = [\"tls:127.0.0.1:0\"]\nkey = \"hepsecret\"\n{}", certificate.settings());
+    let daemon = Daemon::start_with(&folder, &more).await;
+    let agent = Agent::Tls(Box::new(certificate.connect(daemon.listening("hep", "tls")).await));
+    a_day(&daemon, agent, &recorded("asterisk-tcp-phone"), "102").await;
 }
 
 #[tokio::test]
