@@ -194,6 +194,8 @@ impl Registry {
             name: name.to_owned(),
             number,
             members: Vec::new(),
+            reported: true,
+            absent_since: None,
             created_at: now.unix,
         };
         match self.create_queue(queue) {
