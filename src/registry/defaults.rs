@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{ChangeError, Registry};
-use crate::model::{Account, AccountId, AccountSettings, NumberPlan, Pbx, PbxId, PopOn, QueueLogin, Site, SiteId, User, UserId};
+use crate::model::{
+    Account, AccountId, AccountSettings, NumberPlan, Pbx, PbxId, PopOn, QueueLogin, Site, SiteId, User, UserId,
+};
 use crate::store::{Seq, Stored};
 
 /// What feeds and listeners use when nothing else is said.

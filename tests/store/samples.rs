@@ -7,8 +7,9 @@ use hookswitch::clock::Clock;
 use hookswitch::model::{
     Account, AccountId, AccountSettings, Binding, BindingSource, Call, CallId, CallState, CallUser, DeviceId,
     Direction, Leg, LegEnd, LegKey, LegRole, LegState, Link, Member, NumberPlan, Offer, OfferId, OfferState,
-    OutboundNotice, Outcome, Parked, Party, Pbx, PbxId, PopOn, Queue, QueueId, QueueLogin, QueueNotice, QueueRule, Reason, Scope, Site,
-    SiteId, Token, TokenId, TrailEntry, Transport, UnixMillis, User, UserAction, UserId, UserQueues,
+    OutboundNotice, Outcome, Parked, Party, Pbx, PbxId, PopOn, Queue, QueueId, QueueLogin, QueueNotice, QueueRule,
+    Reason, Scope, Site, SiteId, Token, TokenId, TrailEntry, Transport, UnixMillis, User, UserAction, UserId,
+    UserQueues,
 };
 use hookswitch::registry::{Change, Defaults, Registered, Registry, Seq, Target};
 
