@@ -6,3 +6,4 @@ pub mod feed;
 pub mod feeds;
 pub mod sip;
 pub mod site;
+pub mod webhook;

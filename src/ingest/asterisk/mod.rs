@@ -72,4 +72,6 @@ impl Feed for Asterisk {
             Err(error) => error,
         }
     }
+
+    fn abandon(&mut self) {}
 }
