@@ -179,6 +179,7 @@ impl Office {
             caller,
             callee: Party { device: Some(device), ..Party::default() },
             queue: None,
+            waiting: None,
             began_at: now,
             answered_at: None,
             ended_at: None,
