@@ -56,7 +56,11 @@ impl Office {
         let limits = Limits { commit_wait, ..Limits::default() };
         let registry = Registry::open(store, clock.clone(), limits).await.unwrap();
         let defaults = registry.ensure_defaults().unwrap();
-        let settings = Settings { body_bytes_max: 16 * 1024, heartbeat: Duration::from_millis(50) };
+        let settings = Settings {
+            body_bytes_max: 16 * 1024,
+            heartbeat: Duration::from_millis(50),
+            confirm_wait: Duration::from_millis(400),
+        };
         let state = AppState { registry: registry.clone(), clock: clock.clone(), settings };
         let document = serde_json::to_value(super::documented().1).unwrap();
         let mut office = Self {
