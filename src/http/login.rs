@@ -4,6 +4,8 @@
 //! restart. What a logout takes away is noted on the user first, so that the next login can give it back whatever happens
 //! in between.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -120,7 +122,7 @@ async fn log_out(State(state): State<AppState>, me: Agent) -> Result<Json<Logged
 
 /// A step to be made.
 struct Planned {
-    queue: Queue,
+    queue: Arc<Queue>,
     device: Device,
     action: LoginAction,
     penalty: u32,
@@ -134,7 +136,7 @@ impl Planned {
     }
 }
 
-fn user(state: &AppState, me: Agent) -> Result<User> {
+fn user(state: &AppState, me: Agent) -> Result<Arc<User>> {
     let user = state.registry.users.get(me.user).ok_or_else(|| Problem::not_found("user"))?;
     Ok(user.value.clone())
 }
@@ -220,7 +222,7 @@ async fn walk(state: &AppState, user: &User, steps: Vec<Planned>) -> LoggedQueue
             silent = Some((queue.pbx, problem.clone()));
         }
         let problem = outcome.err().map(|problem| problem.detail().to_owned());
-        queues.push(LoginStep { queue: queue.id, name: queue.name, device: device.id, action, problem });
+        queues.push(LoginStep { queue: queue.id, name: queue.name.clone(), device: device.id, action, problem });
     }
     let done = queues.iter().all(|step| step.problem.is_none());
     LoggedQueues { queue_login: user.queue_login, done, queues }

@@ -25,6 +25,7 @@ pub mod measure;
 pub mod members;
 pub mod openapi;
 pub mod ops;
+mod pbx_events;
 pub mod pbxs;
 pub mod popups;
 pub mod problem;
@@ -78,6 +79,7 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .merge(sites::router())
         .merge(pbxs::router())
         .merge(drift::router())
+        .merge(pbx_events::router())
         .merge(devices::router())
         .merge(device_history::router())
         .merge(health::router())

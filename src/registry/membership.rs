@@ -250,11 +250,11 @@ impl Registry {
     fn revise_queue(&self, id: QueueId, change: impl FnOnce(&mut Queue)) {
         let _editing = self.editing();
         let Some(before) = self.queues.get(id) else { return };
-        let mut after = before.value.clone();
+        let mut after = (*before.value).clone();
         change(&mut after);
         after.members.sort_by_key(|member| member.device);
         after.members.dedup_by_key(|member| member.device);
-        if after == before.value {
+        if after == *before.value {
             return;
         }
         if let Some(number) = after.number.as_ref().filter(|number| before.value.number.as_ref() != Some(number))

@@ -151,7 +151,7 @@ impl<T: Noun> Table<T> {
         }
         inner.remove(id);
         let seq = journal.mark(DirtyKey { kind: T::KIND, id });
-        let row = Arc::new(Stored { value, seq });
+        let row = Arc::new(Stored { value: value.into(), seq });
         inner.insert(row.clone());
         Ok(row)
     }
@@ -170,7 +170,7 @@ impl<T: Noun> Table<T> {
         if durable {
             journal.mark(DirtyKey { kind: T::KIND, id });
         }
-        let row = Arc::new(Stored { value, seq });
+        let row = Arc::new(Stored { value: Arc::new(value), seq });
         inner.insert(row.clone());
         Ok(row)
     }

@@ -35,7 +35,7 @@ impl Readable for AccountRow {
             name: self.name,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -59,7 +59,7 @@ impl Readable for SiteRow {
             name: self.name,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -101,7 +101,7 @@ impl Readable for PbxRow {
             control: self.control,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -139,7 +139,7 @@ impl Readable for UserRow {
             dnd: self.dnd,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -173,7 +173,7 @@ impl Readable for QueueRow {
             number: self.number,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -207,7 +207,7 @@ impl Readable for TokenRow {
             created_at: UnixMillis(self.created_at),
             expires_at: self.expires_at.map(UnixMillis),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -247,7 +247,7 @@ impl Readable for DeviceRow {
             last_seen_at: UnixMillis(self.last_seen_at),
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -282,6 +282,6 @@ impl Readable for LinkRow {
             began_at: UnixMillis(self.began_at),
             ended_at: self.ended_at.map(UnixMillis),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
