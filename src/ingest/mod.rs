@@ -3,3 +3,4 @@
 pub mod feed;
 pub mod sip;
 pub mod site;
+pub mod webhook;

@@ -291,7 +291,7 @@ impl Records for Registry {
             Kind::Link => self.links.get(LinkId(id)).map(Row::Link),
             Kind::Device => {
                 let record = self.devices.records.get(&DeviceId(id))?;
-                Some(Row::Device(Box::new(Stored { value: record.device(), seq: record.seq })))
+                Some(Row::Device(Box::new(Stored { value: record.device().into(), seq: record.seq })))
             }
             Kind::Bindings => {
                 let record = self.devices.records.get(&DeviceId(id))?;
