@@ -1,6 +1,8 @@
 //! Digest authentication (RFC 7616, and RFC 8760 for SIP): the side that is asked and answers. Pure: the client's nonce
 //! is passed in.
 
+use std::fmt::Write as _;
+
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
@@ -128,10 +130,10 @@ impl Challenge {
             self.algorithm.name()
         );
         if self.qop_auth {
-            value.push_str(&format!(", qop=auth, nc={count:08x}, cnonce=\"{cnonce}\""));
+            let _ = write!(value, ", qop=auth, nc={count:08x}, cnonce=\"{cnonce}\"");
         }
         if let Some(opaque) = &self.opaque {
-            value.push_str(&format!(", opaque=\"{opaque}\""));
+            let _ = write!(value, ", opaque=\"{opaque}\"");
         }
         (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
     }
