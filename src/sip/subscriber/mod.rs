@@ -122,7 +122,8 @@ impl Subscriber {
             }
             self.drop_subscription(&topic);
         }
-        for topic in topics.iter().filter(|topic| !self.subscriptions.contains_key(topic)).cloned().collect::<Vec<_>>() {
+        for topic in topics.iter().filter(|topic| !self.subscriptions.contains_key(topic)).cloned().collect::<Vec<_>>()
+        {
             let subscription = Subscription::resting(self.names.draw(), self.names.draw(), now.tick);
             self.by_call_id.insert(subscription.call_id.clone(), topic.clone());
             self.due.insert((subscription.due(), topic.clone()));
@@ -261,12 +262,8 @@ impl Subscriber {
             }
             _ => None,
         };
-        let ids = Ids {
-            call_id: &subscription.call_id,
-            tag: &subscription.tag,
-            branch: &branch,
-            cseq: subscription.cseq,
-        };
+        let ids =
+            Ids { call_id: &subscription.call_id, tag: &subscription.tag, branch: &branch, cseq: subscription.cseq };
         let about = Subscribe {
             target,
             to: &to,
