@@ -5,3 +5,4 @@ pub mod feed;
 pub mod feeds;
 pub mod sip;
 pub mod site;
+pub mod webhook;
