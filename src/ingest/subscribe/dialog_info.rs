@@ -98,7 +98,7 @@ impl DialogInfo {
         let text = String::from_utf8_lossy(body);
         let mut xml = Xml::new(&text)?;
         let root = loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(element) => break element,
                 Piece::Text(_) | Piece::Close => {}
             }
@@ -113,7 +113,7 @@ impl DialogInfo {
             dialogs: Vec::new(),
         };
         loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(element) if element.name() == "dialog" => {
                     if info.dialogs.len() >= DIALOGS_MAX {
                         return Err(XmlError::TooLarge);
@@ -125,7 +125,7 @@ impl DialogInfo {
                 Piece::Close => break,
             }
         }
-        while xml.next()?.is_some() {}
+        while xml.read()?.is_some() {}
         Ok(info)
     }
 }
@@ -140,7 +140,7 @@ impl Dialog {
             ..Self::default()
         };
         loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(child) => match child.name() {
                     "state" => {
                         dialog.event = child.attribute("event")?.and_then(|word| Event::of(&word));
@@ -167,7 +167,7 @@ impl Identity {
         let mut identity = Self::default();
         let mut target = None;
         loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(child) => match child.name() {
                     "identity" => {
                         identity.display = child.attribute("display")?;
@@ -199,9 +199,9 @@ impl Direction {
 }
 
 impl State {
-    /// A word that is none of RFC 4235's says at least that there is a dialog.
+    /// A word that is none of RFC 4235's says at least that there is a dialog. Kamailio writes one with a capital.
     fn of(word: &str) -> Self {
-        match word {
+        match word.to_ascii_lowercase().as_str() {
             "proceeding" => Self::Proceeding,
             "early" => Self::Early,
             "confirmed" => Self::Confirmed,
@@ -261,10 +261,7 @@ mod tests {
             event: Some(Event::Rejected),
             code: Some(486),
             local: Identity { uri: Some("sip:101@pbx.example".into()), display: Some("Ann".into()) },
-            remote: Identity {
-                uri: Some("sip:+14155550100@pbx.example".into()),
-                display: Some("Jane & Co".into()),
-            },
+            remote: Identity { uri: Some("sip:+14155550100@pbx.example".into()), display: Some("Jane & Co".into()) },
             replaces: Some("old".into()),
         };
         assert_eq!(*first, expected);

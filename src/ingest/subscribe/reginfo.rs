@@ -33,9 +33,9 @@ pub struct RegContact {
     pub expires_s: Option<u64>,
     /// Call-ID of its REGISTER.
     pub call_id: Option<String>,
-    /// The address it was registered from, as a URI; OpenSIPS and Kamailio add it.
+    /// The address it was registered from, as a URI; Kamailio adds it.
     pub received: Option<String>,
-    /// Its Path, which they add as well.
+    /// Its Path, which Kamailio adds as well.
     pub path: Option<String>,
     /// Its User-Agent, likewise.
     pub user_agent: Option<String>,
@@ -50,7 +50,7 @@ impl RegInfo {
         let text = String::from_utf8_lossy(body);
         let mut xml = Xml::new(&text)?;
         let root = loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(element) => break element,
                 Piece::Text(_) | Piece::Close => {}
             }
@@ -61,7 +61,7 @@ impl RegInfo {
         let partial = root.attribute("state")?.is_some_and(|state| state.eq_ignore_ascii_case("partial"));
         let mut info = Self { full: !partial, registrations: Vec::new() };
         loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(element) if element.name() == "registration" => {
                     info.registrations.push(Registration::read(&mut xml, &element)?);
                 }
@@ -70,7 +70,7 @@ impl RegInfo {
                 Piece::Close => break,
             }
         }
-        while xml.next()?.is_some() {}
+        while xml.read()?.is_some() {}
         Ok(info)
     }
 }
@@ -83,7 +83,7 @@ impl Registration {
             contacts: Vec::new(),
         };
         loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(child) if child.name() == "contact" => {
                     registration.contacts.push(RegContact::read(xml, &child)?);
                 }
@@ -107,7 +107,7 @@ impl RegContact {
             user_agent: element.attribute("user_agent")?,
         };
         loop {
-            match xml.next()?.ok_or(XmlError::Malformed)? {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(child) if child.name() == "uri" => contact.uri = xml.text()?,
                 Piece::Open(_) => xml.skip()?,
                 Piece::Text(_) => {}

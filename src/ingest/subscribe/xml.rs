@@ -72,7 +72,7 @@ impl<'a> Xml<'a> {
     ///
     /// # Errors
     /// When the document is not well-formed or passes a limit; nothing more can be read then.
-    pub fn next(&mut self) -> Result<Option<Piece<'a>>, XmlError> {
+    pub fn read(&mut self) -> Result<Option<Piece<'a>>, XmlError> {
         if std::mem::take(&mut self.ends) {
             self.depth -= 1;
             return Ok(Some(Piece::Close));
@@ -104,11 +104,11 @@ impl<'a> Xml<'a> {
     /// Skips what is left of the element that was opened last.
     ///
     /// # Errors
-    /// As [`Xml::next`].
+    /// As [`Xml::read`].
     pub fn skip(&mut self) -> Result<(), XmlError> {
         let mut open = 1_usize;
         while open > 0 {
-            match self.next()?.ok_or(XmlError::Malformed)? {
+            match self.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(_) => open += 1,
                 Piece::Close => open -= 1,
                 Piece::Text(_) => {}
@@ -120,11 +120,11 @@ impl<'a> Xml<'a> {
     /// The text of the element that was opened last, up to its end, trimmed; its elements are skipped.
     ///
     /// # Errors
-    /// As [`Xml::next`], and when the text is too long.
+    /// As [`Xml::read`], and when the text is too long.
     pub fn text(&mut self) -> Result<String, XmlError> {
         let mut text = String::new();
         loop {
-            match self.next()?.ok_or(XmlError::Malformed)? {
+            match self.read()?.ok_or(XmlError::Malformed)? {
                 Piece::Open(_) => self.skip()?,
                 Piece::Close => return Ok(text.trim().to_owned()),
                 Piece::Text(part) => {
@@ -205,7 +205,7 @@ mod tests {
     fn shape(text: &str) -> Result<String, XmlError> {
         let mut xml = Xml::new(text)?;
         let mut out = Vec::new();
-        while let Some(piece) = xml.next()? {
+        while let Some(piece) = xml.read()? {
             out.push(match piece {
                 Piece::Open(element) => format!("{}{}", element.name(), element.attribute("a")?.unwrap_or_default()),
                 Piece::Text(text) => format!("[{text}]"),

@@ -18,7 +18,7 @@ pub use self::subscription::{Package, Topic};
 
 use self::subscription::{Phase, Request, Subscription};
 use super::client::{Ids, Phone, Subscribe};
-use super::digest::{Challenge, Credentials};
+use super::digest::{Challenge, Credentials, hex};
 use super::message::Message;
 use super::reply::{Reply, Salt};
 use super::scan::scan;
@@ -92,7 +92,7 @@ impl Names {
     fn draw(&mut self) -> String {
         self.drawn += 1;
         let digest = Sha256::new().chain_update(self.seed).chain_update(self.drawn.to_be_bytes()).finalize();
-        digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+        hex(digest.get(..12).unwrap_or_default())
     }
 }
 
