@@ -6,4 +6,5 @@ pub mod feed;
 pub mod feeds;
 pub mod sip;
 pub mod site;
+pub mod subscribe;
 pub mod webhook;
