@@ -6,6 +6,7 @@
 
 mod counts;
 mod front;
+mod heard;
 mod hep;
 mod mirror;
 mod peers;
