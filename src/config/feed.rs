@@ -24,6 +24,10 @@ pub struct Feed {
     pub tls: Tls,
     /// `snapshot_s`: seconds after which everything is looked at again.
     pub snapshot_s: u32,
+    /// `poll_s`: `FreeSWITCH` only: seconds after which queues, agents and tiers are looked at, whose changes make no events.
+    pub poll_s: u32,
+    /// `answer_s`: seconds a question may go unanswered before the connection is given up.
+    pub answer_s: u32,
 }
 
 /// Kinds of feed that connect out.
@@ -111,7 +115,11 @@ impl Feed {
             _ => Err(format!("{text:?} is none of on, off and insecure")),
         });
         let snapshot_s = section.number("snapshot_s", 300, 5..=86_400);
-        section.finish(&["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s"]);
+        let poll_s = section.number("poll_s", 20, 2..=3_600);
+        let answer_s = section.number("answer_s", 15, 1..=120);
+        let keys =
+            ["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s", "poll_s", "answer_s"];
+        section.finish(&keys);
         let kind = kind?;
         Some(Self {
             name: name.to_owned(),
@@ -122,6 +130,8 @@ impl Feed {
             secret: secret?,
             tls: tls.unwrap_or_default(),
             snapshot_s: u32::try_from(snapshot_s).unwrap_or(u32::MAX),
+            poll_s: u32::try_from(poll_s).unwrap_or(u32::MAX),
+            answer_s: u32::try_from(answer_s).unwrap_or(u32::MAX),
         })
     }
 }

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::asterisk::Asterisk;
 use super::feed::supervise;
+use super::freeswitch::Freeswitch;
 use super::site::Sites;
 use crate::clock::Clock;
 use crate::config::{self, Kind};
@@ -49,7 +50,7 @@ pub fn start(
             let connector = Connector { config, pbx, registry, sites, clock: clock.clone(), handle: handle.clone() };
             match connector.config.kind {
                 Kind::Asterisk => supervise(Asterisk::new(connector), handle, clock, stop).await,
-                Kind::Freeswitch => tracing::error!(feed = handle.name(), "this kind of feed is not built yet"),
+                Kind::Freeswitch => supervise(Freeswitch::new(connector), handle, clock, stop).await,
             }
         });
     }

@@ -4,5 +4,6 @@ pub mod asterisk;
 pub mod connect;
 pub mod feed;
 pub mod feeds;
+pub mod freeswitch;
 pub mod sip;
 pub mod site;
