@@ -152,7 +152,7 @@ async fn create_user(
     };
     let stored = state.registry.create_user(user)?;
     let location = format!("/v1/users/{}", stored.value.id);
-    let created = UserCreated { user: stored.value.clone(), notice: notice.to_owned() };
+    let created = UserCreated { user: (*stored.value).clone(), notice: notice.to_owned() };
     Tagged::created(&state, created, stored.seq, location).await
 }
 

@@ -7,3 +7,4 @@ pub mod feeds;
 pub mod freeswitch;
 pub mod sip;
 pub mod site;
+pub mod webhook;

@@ -227,7 +227,7 @@ impl Registry {
 
     fn leave_queues(&self, device: DeviceId) {
         for queue in self.queues.referring_to(device.0) {
-            let mut value = queue.value.clone();
+            let mut value = (*queue.value).clone();
             value.members.retain(|member| member.device != device);
             if let Ok(row) = self.queues.put(value, &self.journal) {
                 self.edited("queue.updated", &row.value, row.seq);

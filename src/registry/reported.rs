@@ -222,10 +222,10 @@ impl Registry {
     /// Changes a queue when the change is one at all.
     fn change_queue(&self, id: QueueId, change: impl FnOnce(&mut Queue)) -> Option<Arc<Stored<Queue>>> {
         let before = self.queues.get(id)?;
-        let mut after = before.value.clone();
+        let mut after = (*before.value).clone();
         change(&mut after);
         after.members.sort_by_key(|member| member.device);
-        if after == before.value {
+        if after == *before.value {
             return None;
         }
         let changed = self.update_queue(id, None, |queue| {

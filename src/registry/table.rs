@@ -151,7 +151,7 @@ impl<T: Noun> Table<T> {
         }
         inner.remove(id);
         let seq = journal.mark(DirtyKey { kind: T::KIND, id });
-        let row = Arc::new(Stored { value, seq });
+        let row = Arc::new(Stored { value: value.into(), seq });
         inner.insert(row.clone());
         Ok(row)
     }

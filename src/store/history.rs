@@ -1,5 +1,7 @@
 //! Questions about the past, answered by the database.
 
+use std::sync::Arc;
+
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -159,7 +161,10 @@ impl Store {
         let question = [Value::Text(id), Value::Number(before), Value::Text(before_id), Value::Number(fetched(limit))];
         let links: Vec<LinkRow> = self.ask(sql, &question).await?;
         let page = page(links, limit, |link| format!("{}~{}", link.value.began_at.0, link.value.id))?;
-        Ok(HistoryPage { items: page.items.into_iter().map(|link| link.value).collect(), next: page.next })
+        Ok(HistoryPage {
+            items: page.items.into_iter().map(|link| Arc::unwrap_or_clone(link.value)).collect(),
+            next: page.next,
+        })
     }
 
     /// The device's links that lasted at `at`.
@@ -169,7 +174,7 @@ impl Store {
     pub async fn links_at(&self, device: DeviceId, at: UnixMillis) -> Result<Vec<Link>, StoreError> {
         let question = [Value::Text(device.to_string()), Value::Number(at.0)];
         let links: Vec<LinkRow> = self.ask(LINKS_AT, &question).await?;
-        links.into_iter().map(|link| link.into_record().map(|link| link.value)).collect()
+        links.into_iter().map(|link| link.into_record().map(|link| Arc::unwrap_or_clone(link.value))).collect()
     }
 
     async fn ask<R>(&self, sql: &'static str, question: &[Value]) -> Result<Vec<R>, StoreError>

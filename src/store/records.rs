@@ -35,7 +35,7 @@ impl Readable for AccountRow {
             name: self.name,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -59,7 +59,7 @@ impl Readable for SiteRow {
             name: self.name,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -101,7 +101,7 @@ impl Readable for PbxRow {
             control: self.control,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -135,7 +135,7 @@ impl Readable for UserRow {
             dnd: self.dnd,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -165,7 +165,7 @@ impl Readable for QueueRow {
             number: self.number,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -199,7 +199,7 @@ impl Readable for TokenRow {
             created_at: UnixMillis(self.created_at),
             expires_at: self.expires_at.map(UnixMillis),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -239,7 +239,7 @@ impl Readable for DeviceRow {
             last_seen_at: UnixMillis(self.last_seen_at),
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -274,6 +274,6 @@ impl Readable for LinkRow {
             began_at: UnixMillis(self.began_at),
             ended_at: self.ended_at.map(UnixMillis),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }

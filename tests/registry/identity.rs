@@ -1,7 +1,7 @@
 //! Whose phone is it: domains, aliases, accounts.
 
 use hookswitch::clock::Clock;
-use hookswitch::model::{Account, DeviceId, Pbx};
+use hookswitch::model::{Account, DeviceId};
 use hookswitch::registry::Limits;
 use hookswitch::switchboard::View as _;
 
@@ -66,7 +66,7 @@ async fn extensions_find_their_devices_on_their_own_pbx_also_after_they_changed(
     both.sort();
     assert_eq!(find("204"), both, "never one of two");
     let site = registry.sites.get(defaults.site).unwrap();
-    let other: Pbx = registry.create_pbx(samples::pbx(&registry, &site.value)).unwrap().value.clone();
+    let other = registry.create_pbx(samples::pbx(&registry, &site.value)).unwrap().value.clone();
     assert!(registry.devices_by_extension(other.id, "204").is_empty());
     assert_eq!(registry.device_by_aor(defaults.pbx, "204", "pbx.local"), Some(same));
     assert_eq!(registry.device_by_aor(defaults.pbx, "999", "pbx.local"), None);
