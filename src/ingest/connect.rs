@@ -25,12 +25,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 /// Connects to `HOST:PORT`.
 ///
 /// # Errors
-/// [`FeedError::Broken`] when nobody answers there in time, or its certificate is not one to trust.
+/// [`FeedError::Gone`] when nobody listens there, [`FeedError::Broken`] when nobody answers in time or its certificate is
+/// not one to trust.
 pub async fn connect(address: &str, tls: Tls) -> Result<Box<dyn Wire>, FeedError> {
     let wire = async {
         let stream = tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await;
         let stream = stream.map_err(|_| no_answer(address, "it does not answer"))?;
-        let stream = stream.map_err(|error| no_answer(address, &error.to_string()))?;
+        let stream = stream.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => FeedError::Gone(format!("nobody listens at {address}")),
+            _ => no_answer(address, &error.to_string()),
+        })?;
         // Best effort: a peer that is gone without a word is found by its silence as well.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));

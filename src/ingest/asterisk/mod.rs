@@ -20,4 +20,6 @@ impl Feed for Asterisk {
     async fn session(&mut self) -> FeedError {
         FeedError::Broken(format!("no session with {} yet", self.connector.config.address))
     }
+
+    fn abandon(&mut self) {}
 }

@@ -1,6 +1,6 @@
 //! One session with an event socket: log in, look at everything, follow, ask again now and then.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +41,13 @@ impl Feed for Freeswitch {
             Ok(never) => match never {},
             Err(error) => error,
         }
+    }
+
+    fn abandon(&mut self) {
+        self.decoder = Decoder::new(self.connector.pbx);
+        let now = self.connector.clock.now();
+        // A site that is behind loses it, counted; the next connection tells all again.
+        apply(&self.connector, Output::Live(HashSet::new()), now);
     }
 }
 
@@ -119,7 +126,7 @@ impl<'a> Session<'a> {
                 dropped(why);
                 self.on_answer("-ERR too long", now).await?;
             }
-            Frame::Disconnect => return Err(FeedError::Broken("the other side ended the connection".into())),
+            Frame::Disconnect => return Err(FeedError::Gone("FreeSWITCH said goodbye".into())),
             Frame::Rejected => {
                 return Err(FeedError::Refused("the event socket's access list refuses this host".into()));
             }
