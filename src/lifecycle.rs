@@ -106,8 +106,8 @@ impl Daemon {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
-        feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
+        feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
         let state = AppState { registry: registry.clone(), webhook, clock, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);

@@ -1,7 +1,7 @@
 //! Where events come in: one module a kind of feed.
 
 pub mod asterisk;
-pub mod connect;
+pub mod dial;
 pub mod feed;
 pub mod feeds;
 pub mod freeswitch;

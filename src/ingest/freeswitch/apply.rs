@@ -49,9 +49,8 @@ pub(super) fn apply(connector: &Connector, output: Output, now: Now) -> Left {
             }
         }),
         Output::AllContacts(all, asked) => {
-            for (aor, contacts) in all {
-                resolved(&aor, &|target| registry.contacts_reported(target, contacts.clone(), true, asked));
-            }
+            let table = all.into_iter().map(|(aor, contacts)| (aor.user, aor.domain, contacts)).collect();
+            registry.pbx_contacts_reported(pbx, table, asked);
         }
         Output::Users(users) => registry.endpoints_reported(pbx, users, now),
         Output::Queues(queues) => registry.queues_reported(pbx, queues, now),

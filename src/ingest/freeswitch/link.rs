@@ -1,17 +1,18 @@
 //! A connection to an event socket: frames in, commands out, and the way in.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::connect::{Wire, broken, connect};
+use super::super::dial::{DialError, Stream, dial};
 use super::super::feed::FeedError;
 use super::codec::{Codec, Frame, command};
 use crate::config;
 
 /// See the module.
 pub(super) struct Link {
-    wire: Box<dyn Wire>,
+    wire: Box<dyn Stream>,
     codec: Codec,
     buffer: Vec<u8>,
     /// Bytes read since they were last asked for.
@@ -22,10 +23,13 @@ impl Link {
     /// Connects, logs in and subscribes.
     ///
     /// # Errors
-    /// [`FeedError::Refused`] when the other side does not let us in, [`FeedError::Broken`] when it can't be reached or is
-    /// no event socket.
+    /// [`FeedError::Refused`] when the other side does not let us in, [`FeedError::Gone`] when nobody listens there,
+    /// [`FeedError::Broken`] when it can't be reached or is no event socket.
     pub async fn open(config: &config::Feed) -> Result<Self, FeedError> {
-        let wire = connect(&config.address, config.tls).await?;
+        let wire = dial(&config.address, config.tls).await.map_err(|error| match error {
+            DialError::Closed(_) => FeedError::Gone(error.to_string()),
+            DialError::Unreachable { .. } | DialError::Tls { .. } => FeedError::Broken(error.to_string()),
+        })?;
         let mut link = Self { wire, codec: Codec::default(), buffer: vec![0; BUFFER], bytes: 0 };
         let wait = Duration::from_secs(config.answer_s.into());
         match tokio::time::timeout(wait, link.log_in(config)).await {
@@ -111,6 +115,15 @@ impl Link {
             }
         }
     }
+}
+
+fn broken(error: &io::Error) -> FeedError {
+    FeedError::Broken(match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => {
+            "the other side cut the connection".into()
+        }
+        _ => format!("the connection broke: {error}"),
+    })
 }
 
 fn refused(user: Option<&str>, reply: &str) -> String {
