@@ -6,6 +6,8 @@ mod support;
 
 mod calls;
 mod decoding;
+mod hostile;
 mod office;
 mod recorded;
 mod server;
+mod state;

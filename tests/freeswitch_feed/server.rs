@@ -86,11 +86,6 @@ impl EventSocket {
         until("the daemon subscribes", async || (self.subscribed() >= times).then_some(())).await;
     }
 
-    /// Waits until a command was asked.
-    pub async fn is_asked(&self, command: &str) {
-        until(command, async || self.asked().iter().any(|asked| asked == command).then_some(())).await;
-    }
-
     /// Sends bytes to whoever is connected.
     pub async fn send(&self, bytes: &[u8]) {
         if let Some(writer) = self.shared.writer.lock().await.as_mut() {

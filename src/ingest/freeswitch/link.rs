@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::dial::{DialError, Stream, dial};
 use super::super::feed::FeedError;
+use super::EVENTS;
 use super::codec::{Codec, Frame, command};
 use crate::config;
 
@@ -137,9 +138,6 @@ fn refused(user: Option<&str>, reply: &str) -> String {
 
 const REJECTED: &str =
     "the event socket's access list refuses this host: apply-inbound-acl in event_socket.conf.xml must let it in";
-/// What is read, and nothing else: events are large.
-const EVENTS: &str = "CHANNEL_CREATE CHANNEL_PROGRESS CHANNEL_PROGRESS_MEDIA CHANNEL_ANSWER CHANNEL_BRIDGE \
-    CHANNEL_HANGUP_COMPLETE CUSTOM sofia::register sofia::unregister sofia::expire callcenter::info";
 const BUFFER: usize = 64 * 1024;
 const REPLY_MAX: usize = 100;
 const SEND_WAIT: Duration = Duration::from_secs(5);
