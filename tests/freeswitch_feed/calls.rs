@@ -76,7 +76,8 @@ async fn a_queue_call_is_answered() {
         "queue-call",
         "inbound +14155550100 > 650 in sales@default: answered
         legs: to_device 201 bye, trunk_in bye
-        Ann: answered; saw offered answered ended; offered answered ended",
+        Ann: answered; saw offered answered ended; offered answered ended
+        Bob: nothing; saw ; not_linked",
     )
     .await;
 }
@@ -99,7 +100,8 @@ async fn the_caller_gives_up_in_the_queue() {
         "queue-abandon",
         "inbound +14155550100 > 650 in sales@default: missed
         legs: to_device 201 cancelled, trunk_in bye
-        Ann: rang; saw offered rescinded(caller_hangup); offered caller_hangup",
+        Ann: rang; saw offered rescinded(caller_hangup); offered caller_hangup
+        Bob: nothing; saw ; not_linked",
     )
     .await;
 }
@@ -109,7 +111,9 @@ async fn the_only_agent_is_not_registered() {
     leaves(
         "queue-agent-unregistered",
         "inbound +14155550100 > 650 in sales@default: missed
-        legs: trunk_in bye",
+        legs: trunk_in bye
+        Ann: nothing; saw ; not_linked
+        Bob: nothing; saw ; not_linked",
     )
     .await;
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod calls;
+mod control;
 mod decoding;
 mod hostile;
 mod office;

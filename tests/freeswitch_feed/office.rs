@@ -60,6 +60,9 @@ impl Office {
         let hep = with_hep.then(|| daemon.listening("hep", "udp"));
         let mut office = Self { pbx, daemon, admin, people: Vec::new(), hep, _folder: folder };
         office.is_up().await;
+        let account = office.admin.get("/v1/accounts").await["items"][0].clone();
+        let plan = json!({ "number_plan": { "outside_prefix": "9" } });
+        office.admin.patch(&format!("/v1/accounts/{}", text(&account["id"])), plan).await;
         office.sit_down().await;
         office
     }

@@ -153,16 +153,20 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 
 /// The answers of a PBX where nobody calls, as they were recorded.
 fn at_rest() -> HashMap<String, String> {
-    let (register, queues) = (answers("register"), answers("queue-ringall"));
+    let (register, queues, agents) = (answers("register"), answers("queue-ringall"), answers("agent-tiers"));
     let first = |from: &HashMap<String, Vec<String>>, command: &str| (command.to_owned(), from[command][0].clone());
     let mut given: HashMap<String, String> = HashMap::from([
         first(&register, "api status"),
         first(&register, "api sofia status"),
         first(&register, "api sofia status profile internal reg"),
         first(&queues, "api callcenter_config queue list"),
-        first(&queues, "api callcenter_config agent list"),
-        first(&queues, "api callcenter_config tier list"),
+        first(&agents, "api callcenter_config agent list"),
+        first(&agents, "api callcenter_config tier list"),
     ]);
+    // The lists were made while an agent was put in and taken out again.
+    if let Some(tiers) = agents["api callcenter_config tier list"].last() {
+        given.insert("api callcenter_config tier list".into(), tiers.clone());
+    }
     given.insert("api show channels as json".into(), "{\"row_count\": 0}".into());
     for queue in ["sales@default", "support@default", "652@127.0.0.1"] {
         given.insert(format!("api callcenter_config queue list members {queue}"), "+OK\n".into());
