@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use hookswitch::ingest::freeswitch::codec::{Codec, Frame};
 use hookswitch::ingest::freeswitch::decode::{Decoder, Output};
+use hookswitch::ingest::freeswitch::exercise;
 use hookswitch::ingest::freeswitch::question::Question;
 use hookswitch::model::{Hop, LegEnd, LegEvent, LegKey, LegStart, Now, PbxId, Tick, UnixMillis};
 
@@ -393,6 +394,33 @@ fn an_answer_that_is_cut_short_or_refused_makes_nothing_go_away() {
         bench.advance(5_000);
     }
     assert!(!bench.out.iter().any(|o| matches!(o, Output::Live(_) | Output::AllContacts(..))), "{:#?}", bench.out);
+}
+
+#[test]
+fn bytes_that_were_tampered_with_do_no_harm() {
+    let mut random = 7_u64;
+    let mut next = |below: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(random >> 33).unwrap() % below
+    };
+    let files = ["esl-json-register.txt", "esl-plain-agent-status.txt", "esl-agent-tiers.actions.txt", "esl-protocol.txt"];
+    for file in files {
+        let whole = bytes(file);
+        exercise(&whole);
+        for _ in 0..150 {
+            let mut bytes = whole.clone();
+            for _ in 0..=next(8) {
+                let at = next(bytes.len());
+                match next(4) {
+                    0 => bytes[at] = u8::try_from(next(256)).unwrap(),
+                    1 => drop(bytes.drain(at..(at + next(40)).min(bytes.len()))),
+                    2 => bytes.insert(at, b'\n'),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            exercise(&bytes);
+        }
+    }
 }
 
 #[test]
