@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::message::Message;
-use super::channel::Told;
+use super::channel::{Channel, Told};
 use super::legs::Side;
 use super::name::interface_user;
 use super::{Decoder, Output};
@@ -51,7 +51,8 @@ impl Decoder {
         let in_queue = |name: &String| queue.is_none_or(|queue| queue == name);
         let own = members.iter().find(|((name, _), known)| in_queue(name) && known.user == user);
         let others = || members.iter().find(|((name, interface), _)| in_queue(name) && interface.starts_with("Local/"));
-        match own.map(|(key, _)| key.1.clone()).or_else(|| others().and_then(|(key, known)| swap(&key.1, known, user))) {
+        match own.map(|(key, _)| key.1.clone()).or_else(|| others().and_then(|(key, known)| swap(&key.1, known, user)))
+        {
             Some(interface) => interface,
             None => self.phones.interface(user),
         }
@@ -112,7 +113,7 @@ impl Decoder {
     }
 
     /// Its channel ended, so it waits no more.
-    pub(super) fn caller_hung_up(&mut self, uniqueid: &str, _channel: &super::channel::Channel, out: &mut Vec<Output>) {
+    pub(super) fn caller_hung_up(&mut self, uniqueid: &str, _channel: &Channel, out: &mut Vec<Output>) {
         self.caller_left(uniqueid, "Hangup", None, out);
     }
 
@@ -149,7 +150,7 @@ impl Decoder {
             Some(channel) => self.channels.caller_of(&channel.linkedid).map(str::to_owned),
             None => None,
         };
-        let Some(leg) = leg.filter(|leg| self.channels.get(leg).is_some_and(|channel| channel.is_told())) else {
+        let Some(leg) = leg.filter(|leg| self.channels.get(leg).is_some_and(Channel::is_told)) else {
             return;
         };
         let Some(waiting) = self.queues.waiting.get_mut(uniqueid) else { return };
@@ -275,7 +276,8 @@ impl Decoder {
     fn apply_queue_list(&mut self, now: Now, out: &mut Vec<Output>) {
         let names = std::mem::take(&mut self.queues.listed);
         self.queues.members = std::mem::take(&mut self.queues.listed_members);
-        let mut queues: BTreeMap<String, Vec<ReportedMember>> = names.into_iter().map(|name| (name, Vec::new())).collect();
+        let mut queues: BTreeMap<String, Vec<ReportedMember>> =
+            names.into_iter().map(|name| (name, Vec::new())).collect();
         for ((queue, _), member) in &self.queues.members {
             let members = queues.entry(queue.clone()).or_default();
             if !members.iter().any(|known| known.user == member.user) {
