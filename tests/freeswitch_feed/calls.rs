@@ -77,7 +77,7 @@ async fn a_queue_call_is_answered() {
         "inbound +14155550100 > 650 in sales@default: answered
         legs: to_device 201 bye, trunk_in bye
         Ann: answered; saw offered answered ended; offered answered ended
-        Bob: nothing; saw ; not_linked",
+        Bob: nothing; saw ; not_rung",
     )
     .await;
 }
@@ -101,7 +101,7 @@ async fn the_caller_gives_up_in_the_queue() {
         "inbound +14155550100 > 650 in sales@default: missed
         legs: to_device 201 cancelled, trunk_in bye
         Ann: rang; saw offered rescinded(caller_hangup); offered caller_hangup
-        Bob: nothing; saw ; not_linked",
+        Bob: nothing; saw ; not_rung",
     )
     .await;
 }
@@ -112,8 +112,8 @@ async fn the_only_agent_is_not_registered() {
         "queue-agent-unregistered",
         "inbound +14155550100 > 650 in sales@default: missed
         legs: trunk_in bye
-        Ann: nothing; saw ; not_linked
-        Bob: nothing; saw ; not_linked",
+        Ann: nothing; saw ; not_rung
+        Bob: nothing; saw ; not_rung",
     )
     .await;
 }

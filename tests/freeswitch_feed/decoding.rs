@@ -31,6 +31,12 @@ impl Bench {
         self.decoder.frame(frame, self.now, &mut self.out);
     }
 
+    fn frames(&mut self, recording: &[(Vec<u8>, Frame)]) {
+        for (_, frame) in recording {
+            self.frame(frame);
+        }
+    }
+
     /// Lets time pass, with everything that is due in between.
     fn advance_to(&mut self, at: Tick) {
         while let Some(due) = self.decoder.next_deadline().filter(|due| *due <= at) {
@@ -127,7 +133,7 @@ fn ended(end: LegEnd) -> String {
 
 fn decoded(name: &str) -> Vec<String> {
     let mut bench = Bench::new();
-    frames("json", name).iter().for_each(|(_, frame)| bench.frame(frame));
+    bench.frames(&frames("json", name));
     bench.advance(5_000);
     bench.told()
 }
@@ -268,7 +274,7 @@ fn the_status_of_an_agent_is_that_of_its_member() {
         _ => list("api callcenter_config tier list"),
     });
     bench.out.clear();
-    frames("json", "agent-status").iter().for_each(|(_, frame)| bench.frame(frame));
+    bench.frames(&frames("json", "agent-status"));
     let sales: Vec<String> =
         bench.told().into_iter().filter_map(|line| line.strip_prefix("sales@default: ").map(str::to_owned)).collect();
     assert_eq!(
@@ -290,7 +296,7 @@ fn the_status_of_an_agent_is_that_of_its_member() {
 fn both_formats_tell_the_same() {
     for name in ["queue-call", "register", "agent-status"] {
         let (mut json, mut plain) = (Bench::new(), Bench::new());
-        frames("json", name).iter().for_each(|(_, frame)| json.frame(frame));
+        json.frames(&frames("json", name));
         // The connection with JSON had not asked for early media.
         let asked_for =
             |frame: &Frame| !matches!(frame, Frame::Event(event) if event.name() == "CHANNEL_PROGRESS_MEDIA");
@@ -351,8 +357,8 @@ fn channels_that_were_there_before_are_found_by_asking() {
 fn a_channel_that_a_list_lacks_is_gone_only_after_a_grace_and_a_young_one_never() {
     let mut bench = Bench::new();
     let recording = frames("json", "direct-answered");
-    let created: Vec<_> = recording.iter().filter(|(_, frame)| stamp(frame).is_some()).take(2).collect();
-    created.iter().for_each(|(_, frame)| bench.frame(frame));
+    let created = recording.iter().position(|(_, frame)| stamp(frame).is_some()).unwrap() + 2;
+    bench.frames(&recording[..created]);
     bench.out.clear();
     let empty = |question: &Question| match question {
         Question::Channels => "{\"row_count\": 0}\n".to_owned(),
@@ -373,8 +379,7 @@ fn a_channel_that_a_list_lacks_is_gone_only_after_a_grace_and_a_young_one_never(
 #[test]
 fn a_new_core_is_looked_at_from_the_start() {
     let mut bench = Bench::new();
-    let one = frames("json", "register");
-    one.iter().for_each(|(_, frame)| bench.frame(frame));
+    bench.frames(&frames("json", "register"));
     bench.out.clear();
     let other = frames("json", "internal-call");
     bench.frame(&other.iter().find(|(_, frame)| stamp(frame).is_some()).unwrap().1);
@@ -403,7 +408,8 @@ fn bytes_that_were_tampered_with_do_no_harm() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(random >> 33).unwrap() % below
     };
-    let files = ["esl-json-register.txt", "esl-plain-agent-status.txt", "esl-agent-tiers.actions.txt", "esl-protocol.txt"];
+    let files =
+        ["esl-json-register.txt", "esl-plain-agent-status.txt", "esl-agent-tiers.actions.txt", "esl-protocol.txt"];
     for file in files {
         let whole = bytes(file);
         exercise(&whole);
@@ -423,26 +429,124 @@ fn bytes_that_were_tampered_with_do_no_harm() {
     }
 }
 
+/// A plain event.
+fn event(name: &str, fields: &str) -> Frame {
+    let body = format!("Event-Name: {name}\n{fields}\n\n");
+    let text = format!("Content-Type: text/event-plain\nContent-Length: {}\n\n{body}", body.len());
+    crate::recorded::cut(text.as_bytes()).remove(0).1
+}
+
+/// A channel that a phone made, or that the PBX made for the leg `of`.
+fn created(uuid: &str, of: Option<&str>, at: u64, more: &str) -> Frame {
+    let way = if of.is_some() { "outbound" } else { "inbound" };
+    let originator = of.map(|of| format!("variable_originator: {of}\n")).unwrap_or_default();
+    let fields = format!(
+        "Unique-ID: {uuid}\nCall-Direction: {way}\nCaller-Channel-Created-Time: {at}\n{originator}\
+         Channel-Call-UUID: {}\n{more}",
+        of.unwrap_or(uuid)
+    );
+    event("CHANNEL_CREATE", fields.trim_end())
+}
+
+fn bridged(own: &str, other: &str) -> Frame {
+    event(
+        "CHANNEL_BRIDGE",
+        &format!(
+            "Unique-ID: {own}\nBridge-A-Unique-ID: {own}\nBridge-B-Unique-ID: {other}\nOther-Leg-Unique-ID: {other}"
+        ),
+    )
+}
+
 #[test]
-fn two_legs_that_talk_are_one_call_the_one_that_began_first() {
-    let event = |name: &str, fields: &str| {
-        let body = format!("Event-Name: {name}\n{fields}\n\n");
-        let text = format!("Content-Type: text/event-plain\nContent-Length: {}\n\n{body}", body.len());
-        crate::recorded::cut(text.as_bytes()).remove(0).1
-    };
-    let create = |uuid: &str, way: &str, at: u64| {
-        let call = if way == "inbound" { uuid } else { "c" };
+fn after_an_attended_transfer_the_new_leg_is_in_the_old_call() {
+    let mut bench = Bench::new();
+    // a calls b; the phone behind b consults (c calls d) and connects a with d. The event is d's.
+    bench.frame(&created("a", None, 1_000, ""));
+    bench.frame(&created("b", Some("a"), 1_001, ""));
+    bench.frame(&created("c", None, 9_000, ""));
+    bench.frame(&created("d", Some("c"), 9_001, ""));
+    bench.frame(&event("CHANNEL_ANSWER", "Unique-ID: c"));
+    bench.frame(&event("CHANNEL_ANSWER", "Unique-ID: b"));
+    bench.frame(&bridged("d", "a"));
+    let consulted = "Unique-ID: c\nHangup-Cause: NORMAL_CLEARING\nvariable_endpoint_disposition: ATTENDED_TRANSFER";
+    bench.frame(&event("CHANNEL_HANGUP_COMPLETE", consulted));
+    let first = "Unique-ID: b\nHangup-Cause: NORMAL_CLEARING\nvariable_transfer_to: att%3Ad";
+    bench.frame(&event("CHANNEL_HANGUP_COMPLETE", first));
+    assert_eq!(bench.told()[6..], ["D moves to A", "C referred", "C ended bye", "B referred", "B ended bye",]);
+}
+
+#[test]
+fn a_pick_up_takes_the_older_call_and_the_phone_that_rang_was_called_in_vain() {
+    let mut bench = Bench::new();
+    bench.frame(&created("a", None, 1_000, ""));
+    bench.frame(&created("b", Some("a"), 1_001, ""));
+    bench.frame(&created("c", None, 5_000, ""));
+    // Which of the two legs the event is about says nothing.
+    bench.frame(&bridged("c", "a"));
+    bench.frame(&event("CHANNEL_HANGUP_COMPLETE", "Unique-ID: b\nHangup-Cause: PICKED_OFF"));
+    assert_eq!(bench.told()[3..], ["C moves to A", "B ended cancelledelsewhere"]);
+}
+
+#[test]
+fn a_click_to_dial_is_one_call_although_the_pbx_calls_both_ends() {
+    let mut bench = Bench::new();
+    bench.frame(&event("CHANNEL_CREATE", "Unique-ID: a\nCall-Direction: outbound\nCaller-Channel-Created-Time: 1000"));
+    bench.frame(&event("CHANNEL_ANSWER", "Unique-ID: a"));
+    bench.frame(&created("b", Some("a"), 2_000, ""));
+    bench.frame(&bridged("a", "b"));
+    let told = bench.told();
+    assert!(told[0].contains("is called as") && told[2].contains("in A"), "{told:#?}");
+    assert_eq!(told.len(), 3, "{told:#?}");
+}
+
+#[test]
+fn behind_a_loopback_is_the_phone_and_nothing_else_is_told() {
+    let mut bench = Bench::new();
+    bench.frame(&created("a", None, 1_000, ""));
+    bench.frame(&created("l1", Some("a"), 1_001, "Channel-Name: loopback/201-a"));
+    let other = "Channel-Name: loopback/201-b\nvariable_other_loopback_leg_uuid: l1";
+    bench.frame(&created("l2", None, 1_002, other));
+    bench.frame(&created("p", Some("l2"), 1_003, "variable_dialed_user: 201"));
+    let told = bench.told();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[1].starts_with("B (201, ") && told[1].contains(" in A"), "{told:#?}");
+}
+
+#[test]
+fn a_queue_that_gives_up_on_its_caller_is_no_caller_who_gives_up() {
+    let queue = |action: &str, more: &str| {
         let fields = format!(
-            "Unique-ID: {uuid}\nCall-Direction: {way}\nCaller-Channel-Created-Time: {at}\nChannel-Call-UUID: {call}\n\
-             variable_originator: {call}"
+            "Event-Subclass: callcenter%3A%3Ainfo\nCC-Action: {action}\nCC-Queue: sales\nCC-Member-Session-UUID: a{more}"
         );
-        event("CHANNEL_CREATE", &fields)
+        event("CUSTOM", &fields)
     };
     let mut bench = Bench::new();
-    // a calls; the phone b consults (c calls d) and connects a with d.
-    bench.frame(&create("a", "inbound", 1_000));
-    bench.frame(&create("c", "inbound", 9_000));
-    bench.frame(&create("d", "outbound", 9_001));
-    bench.frame(&event("CHANNEL_BRIDGE", "Unique-ID: d\nBridge-A-Unique-ID: d\nBridge-B-Unique-ID: a"));
-    assert_eq!(bench.told()[3..], ["C moves to A"], "{:#?}", bench.told());
+    bench.frame(&created("a", None, 1_000, ""));
+    bench.frame(&queue("member-queue-start", ""));
+    bench.frame(&created("b", Some("a"), 2_000, ""));
+    bench.frame(&event("CHANNEL_HANGUP_COMPLETE", "Unique-ID: b\nHangup-Cause: ORIGINATOR_CANCEL"));
+    bench.frame(&queue("member-queue-end", "\nCC-Cause: Cancel\nCC-Cancel-Reason: TIMEOUT"));
+    assert_eq!(bench.told()[3..], ["B ended cancelled", "A unqueued"]);
+}
+
+#[test]
+fn callers_who_wait_are_found_by_asking_and_those_who_abandoned_are_not() {
+    let recorded = answers("queue-ringall");
+    let list = &recorded["api callcenter_config queue list members sales@default"];
+    let mut bench = Bench::new();
+    let recording = frames("json", "queue-ringall");
+    let upto = recording
+        .iter()
+        .position(|(_, frame)| matches!(frame, Frame::Event(e) if e.name() == "CHANNEL_ANSWER"))
+        .unwrap();
+    bench.frames(&recording[..=upto]);
+    bench.out.clear();
+    let waiting = Question::Waiting("sales@default".into());
+    bench.decoder.answer(&waiting, &list[0], bench.now, bench.now, &mut bench.out);
+    assert_eq!(bench.told(), ["A waits in sales@default"]);
+    bench.out.clear();
+    bench.advance(10_000);
+    // The same caller has been answered since.
+    bench.decoder.answer(&waiting, list.last().unwrap(), bench.now, bench.now, &mut bench.out);
+    assert_eq!(bench.told(), ["A unqueued"]);
 }
