@@ -4,6 +4,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asking;
+mod bench;
 mod calls;
 mod control;
 mod decoding;
@@ -12,3 +14,4 @@ mod office;
 mod recorded;
 mod server;
 mod state;
+mod unrecorded;
