@@ -4,6 +4,7 @@ pub mod asterisk;
 pub mod connect;
 pub mod feed;
 pub mod feeds;
+pub mod freeswitch;
 pub mod sip;
 pub mod site;
 pub mod subscribe;
