@@ -58,6 +58,7 @@ pub use register::{Change, Registered, Target};
 pub use reported::{ReportedContact, ReportedMember, ReportedQueue};
 pub use streams::Streams;
 pub use table::{Page, Table};
+pub(crate) use transitions::transitions;
 
 use agents::Agents;
 use homes::Devices;
