@@ -98,6 +98,9 @@ impl<W: Write> Table<W> {
 
     fn call(&mut self, record: &CallRecord) -> io::Result<()> {
         let call = &record.call;
+        for (device, user) in &record.devices {
+            self.devices.entry(*device).or_insert_with(|| user.clone());
+        }
         self.head(Section::Calls)?;
         let (ring, talk) = (seconds(call.ring_ms), seconds(call.talk_ms));
         let queue = call.queue.and_then(|queue| self.queues.get(&queue.to_string()));

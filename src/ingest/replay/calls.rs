@@ -34,13 +34,13 @@ impl Calls {
     pub(super) fn change(&mut self, call: &Arc<Call>, at: UnixMillis, office: &Office, news: &mut Vec<News>) {
         self.queue_events(call, at, office, news);
         if call.state == CallState::Ended {
-            self.tell(call.clone(), outcome(call), news);
+            self.tell(call.clone(), outcome(call), office, news);
         }
     }
 
     /// Tells of a call that went on when the capture ended.
-    pub(super) fn left_over(&mut self, call: &Call, news: &mut Vec<News>) {
-        self.tell(Arc::new(call.clone()), "live", news);
+    pub(super) fn left_over(&mut self, call: &Call, office: &Office, news: &mut Vec<News>) {
+        self.tell(Arc::new(call.clone()), "live", office, news);
     }
 
     pub(super) fn outcomes(&self) -> BTreeMap<&'static str, u64> {
@@ -55,11 +55,13 @@ impl Calls {
         self.offers
     }
 
-    fn tell(&mut self, call: Arc<Call>, outcome: &'static str, news: &mut Vec<News>) {
+    fn tell(&mut self, call: Arc<Call>, outcome: &'static str, office: &Office, news: &mut Vec<News>) {
         *self.outcomes.entry(outcome).or_default() += 1;
         self.offers += u64::try_from(call.offers.len()).unwrap_or(u64::MAX);
         let trail = self.live.remove(&call.id).map(|live| live.trail).unwrap_or_default();
-        news.push(News::Call(Box::new(CallRecord { call, trail })));
+        let named = [call.caller.device, call.callee.device].into_iter().chain(call.legs.iter().map(|leg| leg.device));
+        let devices = named.flatten().filter_map(|id| Some((id, office.phone(id)?.user().to_owned()))).collect();
+        news.push(News::Call(Box::new(CallRecord { call, devices, trail })));
     }
 
     fn queue_events(&mut self, call: &Call, at: UnixMillis, office: &Office, news: &mut Vec<News>) {

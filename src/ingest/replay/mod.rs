@@ -140,7 +140,7 @@ impl Replay {
         let mut live: Vec<_> = self.switchboard.calls().collect();
         live.sort_by_key(|call| (call.began_at, call.id));
         for call in live {
-            self.calls.left_over(call, &mut self.news);
+            self.calls.left_over(call, &self.office, &mut self.news);
         }
         let phones = self.office.phones();
         let devices = u64::try_from(phones.len()).unwrap_or(u64::MAX);
@@ -360,24 +360,25 @@ impl Replay {
     }
 
     /// A capture seldom has the registration of every phone in it. Whoever calls the PBX, or is called by it, by an
-    /// internal number is one of its phones.
+    /// internal number is one of its phones; so is who is called by a name, as contacts of phones often are.
     fn appear(&mut self, start: &LegStart, at: Now) {
-        let user = match start.hop {
-            Hop::ToPbx => &start.from.user,
-            Hop::FromPbx => &start.to.user,
+        let (user, bound, may_be_name) = match start.hop {
+            Hop::ToPbx => (&start.from.user, start.contact.as_ref(), false),
+            Hop::FromPbx => (&start.to.user, Some(&start.target), true),
             Hop::Unknown => return,
         };
-        let bound = match start.hop {
-            Hop::ToPbx => start.contact.as_ref(),
-            _ => Some(&start.target),
-        };
         let pbx = self.office.pbx_id();
-        let is_known = bound.is_some_and(|contact| !self.office.devices_by_contact(pbx, contact).is_empty())
-            || !self.office.devices_by_extension(pbx, user).is_empty()
-            || self.office.by_user(user).is_some();
-        if !is_known && self.plan.read(user).class == NumberClass::Internal {
-            self.office.appear(user, Origin::Call, Some(at.unix));
+        let is_known = bound.is_some_and(|contact| {
+            !self.office.devices_by_contact(pbx, contact).is_empty() || self.office.by_user(&contact.user).is_some()
+        });
+        if is_known || self.office.by_user(user).is_some() || !self.office.devices_by_extension(pbx, user).is_empty() {
+            return;
         }
+        match self.plan.read(user).class {
+            NumberClass::Internal => self.office.appear(user, Origin::Call, Some(at.unix)),
+            NumberClass::Name if may_be_name => self.office.appear(&start.target.user, Origin::Call, Some(at.unix)),
+            _ => None,
+        };
     }
 
     fn apply(&mut self, now: Now, input: &Input<'_>) {

@@ -132,6 +132,9 @@ pub struct CallRecord {
     /// The call as the API shows it, with its legs and offers.
     #[schema(value_type = Call)]
     pub call: Arc<Call>,
+    /// The user parts of the devices in it, by id.
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub devices: BTreeMap<DeviceId, String>,
     /// Why who got or did not get an offer; empty without `--links`.
     pub trail: Vec<TrailEntry>,
 }

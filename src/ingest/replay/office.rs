@@ -112,6 +112,10 @@ impl Office {
         phones
     }
 
+    pub(super) fn phone(&self, id: DeviceId) -> Option<&Phone> {
+        self.phones.get(&id)
+    }
+
     pub(super) fn phone_mut(&mut self, id: DeviceId) -> Option<&mut Phone> {
         self.phones.get_mut(&id)
     }

@@ -46,6 +46,10 @@ impl Phone {
         }
     }
 
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
     pub(super) fn extension(&self) -> &str {
         self.extension.as_deref().unwrap_or(&self.user)
     }
