@@ -19,6 +19,7 @@ use crate::http::secret::Secret;
 use crate::http::{self, AppState, Settings};
 use crate::ingest::sip::{BindError, Listeners, Listening};
 use crate::ingest::site::Sites;
+use crate::ingest::webhook::Webhook;
 use crate::metrics;
 use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
@@ -104,8 +105,9 @@ impl Daemon {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
+        let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
-        let state = AppState { registry: registry.clone(), clock, settings: Settings::default() };
+        let state = AppState { registry: registry.clone(), webhook, clock, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);
         serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
         tasks.spawn(upkeep(recorder, stop));

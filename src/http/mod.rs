@@ -20,6 +20,7 @@ pub mod me;
 pub mod measure;
 pub mod openapi;
 pub mod ops;
+mod pbx_events;
 pub mod pbxs;
 pub mod popups;
 pub mod problem;
@@ -72,6 +73,7 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .merge(accounts::router())
         .merge(sites::router())
         .merge(pbxs::router())
+        .merge(pbx_events::router())
         .merge(devices::router())
         .merge(device_history::router())
         .merge(users::router())

@@ -32,6 +32,9 @@ sets! {
     /// A new record.
     Creating: BadBody Unauthorized Forbidden NotFound Timeout Conflict LimitReached TooLarge UnsupportedMediaType
         InvalidValue Internal NotStored;
+    /// Events of a PBX.
+    Posting: BadBody Unauthorized Forbidden NotFound Timeout TooLarge UnsupportedMediaType Internal NotStored
+        Unavailable;
     /// A change of a record.
     Editing: BadRequest BadBody Unauthorized Forbidden NotFound Timeout Conflict InUse LimitReached Stale TooLarge
         UnsupportedMediaType InvalidValue Internal NotStored;

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::etag::etag;
 use super::problem::{Kind, Problem, Result};
 use crate::clock::Clock;
+use crate::ingest::webhook::Webhook;
 use crate::registry::{ChangeError, Registry};
 use crate::store::Seq;
 
@@ -19,6 +20,8 @@ use crate::store::Seq;
 pub struct AppState {
     /// Everything we know.
     pub registry: Arc<Registry>,
+    /// Where posted events go.
+    pub webhook: Arc<Webhook>,
     /// The clocks.
     pub clock: Clock,
     /// Bounds.

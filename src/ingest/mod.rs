@@ -5,3 +5,4 @@ pub mod feed;
 pub mod replay;
 pub mod sip;
 pub mod site;
+pub mod webhook;

@@ -192,6 +192,12 @@ impl FeedHandle {
         self.0.pbx
     }
 
+    /// Whether it is connected and has told where things stand.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.status().state == FeedState::Up
+    }
+
     /// It is connected and has told where things stand.
     pub fn up(&self, now: Now) {
         self.turn(FeedState::Up, now, |status| {

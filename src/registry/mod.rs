@@ -40,8 +40,8 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token, TrailEntry, Transition,
-    User, UserId,
+    Account, AccountId, Call, CallId, CallState, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token,
+    TrailEntry, Transition, User, UserId,
 };
 use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
 
@@ -223,6 +223,13 @@ impl Registry {
     /// Queues a call's state for the history.
     pub fn record_call(&self, call: Arc<Call>) {
         self.journal.record_call(call);
+    }
+
+    /// A call turned out to be another one: it leaves, as if it had never been.
+    pub fn forget_call(&self, id: CallId) {
+        let Some(call) = self.live.call(id) else { return };
+        let void = Call { state: CallState::Ended, legs: Vec::new(), offers: Vec::new(), ..(*call).clone() };
+        self.live.put_call(Arc::new(void));
     }
 
     /// Queues a reason for the history.

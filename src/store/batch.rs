@@ -4,7 +4,8 @@ use super::cell::{json, word};
 use super::commit::Item;
 use super::pending::History;
 use super::statements::{
-    CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, Statement, TRAIL, TRANSITIONS, delete, upsert,
+    CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, CALLS_GONE, Statement, TRAIL, TRANSITIONS,
+    delete, upsert,
 };
 use super::{DirtyKey, Kind, Row, Seq};
 use crate::model::{Account, Call, Device, Link, Pbx, Queue, Site, Token, User};
@@ -164,7 +165,9 @@ fn history_steps(items: &[Item], steps: &mut Vec<Step>) {
         }
     };
     let history = || items.iter().filter_map(|item| if let Item::History(entry) = item { Some(entry) } else { None });
-    let calls = || history().filter_map(|entry| if let History::Call(_, call) = entry { Some(&**call) } else { None });
+    let written =
+        || history().filter_map(|entry| if let History::Call(_, call) = entry { Some(&**call) } else { None });
+    let calls = || written().filter(|call| !call.is_void());
     let trail = history().filter_map(|entry| {
         let History::Trail(seq, e) = entry else { return None };
         Some(json(&(seq, e.call, e.position, e.at, e.user, e.reason, e.device, e.queue, e.sessions, &e.event)))
@@ -173,6 +176,7 @@ fn history_steps(items: &[Item], steps: &mut Vec<Step>) {
         let History::Transition(seq, t) = entry else { return None };
         Some(json(&(seq, t.device, t.at, t.kind, &t.contact, t.address, &t.user_agent, &t.cause)))
     });
+    push(CALLS_GONE, written().filter(|call| call.is_void()).map(|call| json(&call.id)).collect());
     push(CALLS, calls().map(call_row).collect());
     push(CALL_USERS_GONE, calls().map(|call| json(&call.id)).collect());
     push(CALL_DEVICES_GONE, calls().map(|call| json(&call.id)).collect());

@@ -160,6 +160,9 @@ pub(super) const CALLS: Statement = rows!(
          outcome = excluded.outcome, body = excluded.body"
 );
 
+/// Calls that turned out to be others, by their ids; what hangs on them goes with them.
+pub(super) const CALLS_GONE: Statement = delete!("calls", "id");
+
 /// Whoever no longer has to do with a call goes, by the calls' ids.
 pub(super) const CALL_USERS_GONE: Statement = delete!("call_users", "call_id");
 

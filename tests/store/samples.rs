@@ -215,6 +215,7 @@ pub fn call(defaults: &Defaults, n: u32, user: UserId, device: DeviceId) -> Call
         caller,
         callee: dialled,
         queue: None,
+        waiting: None,
         began_at,
         answered_at: Some(began_at),
         ended_at,

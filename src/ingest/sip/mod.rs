@@ -10,7 +10,7 @@ mod hep;
 mod mirror;
 mod peers;
 mod pending;
-mod recent;
+pub(super) mod recent;
 mod redirect;
 mod registrar;
 mod replica;
