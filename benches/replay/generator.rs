@@ -17,7 +17,6 @@ struct Message {
 pub fn write(path: &Path, messages: u64) {
     let scenarios: Vec<Vec<Message>> = SCENARIOS.iter().map(|name| read(name)).collect();
     let mut out = Writer::new(path);
-    let mut queue: Vec<(u64, usize, usize, u32)> = Vec::new();
     let (mut written, mut copy, mut clock_us) = (0, 0_u32, START_US);
     let mut due = std::collections::BinaryHeap::new();
     while written < messages || !due.is_empty() {
@@ -38,7 +37,6 @@ pub fn write(path: &Path, messages: u64) {
             }
         }
     }
-    queue.clear();
     out.file.flush().expect("the disk has room");
 }
 
@@ -132,7 +130,7 @@ fn renamed(text: &str, copy: u32) -> String {
         for extension in ["101", "102", "103"] {
             line = line.replace(&format!("sip:{extension}"), &format!("sip:{extension}{phone:04}"));
         }
-        line = line.replace("+1415555", &format!("+1{:03}555", 201 + copy % 700));
+        line = line.replace("+14155550100", &format!("+1415555{:04}", copy % 10_000));
         for (index, port) in [5081_u16, 5083, 5085, 5090].into_iter().enumerate() {
             let (ip, _) = socket(port, copy);
             let [a, b, c, d] = ip;

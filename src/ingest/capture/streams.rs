@@ -127,10 +127,13 @@ impl Streams {
     }
 
     fn begin(&mut self, at_us: i64, flow: Flow, next: u32, skipped: &mut Skipped) {
-        let known = self.streams.get(&flow);
-        // The same SYN again, or one whose connection is under way.
-        if known.is_some_and(|known| known.is_followed && next.wrapping_sub(known.next) == 0) {
-            return;
+        if let Some(known) = self.streams.get_mut(&flow) {
+            // The same SYN again, or one that was captured behind the data it came before.
+            let behind = usize::try_from(known.next.wrapping_sub(next)).unwrap_or(usize::MAX);
+            if behind <= WINDOW_MAX && at_us.saturating_sub(known.heard_us) < GAP_US {
+                known.is_followed = true;
+                return;
+            }
         }
         self.forget(flow);
         self.make_room(at_us, skipped);

@@ -30,6 +30,15 @@ impl Calls {
         self.live.entry(entry.call).or_default().trail.push(entry);
     }
 
+    /// Two calls turned out to be one: what was noted of the one that never was belongs to the other.
+    pub(super) fn merge(&mut self, from: CallId, into: CallId) {
+        let Some(mut gone) = self.live.remove(&from) else { return };
+        let stays = self.live.entry(into).or_default();
+        stays.trail.append(&mut gone.trail);
+        stays.queue = stays.queue.or(gone.queue);
+        stays.is_answered |= gone.is_answered;
+    }
+
     /// Takes a call's new state; one that has ended is told.
     pub(super) fn change(&mut self, call: &Arc<Call>, at: UnixMillis, office: &Office, news: &mut Vec<News>) {
         self.queue_events(call, at, office, news);

@@ -397,6 +397,7 @@ impl Replay {
                         phone.called(external, at);
                     }
                 }
+                Effect::Merged { from, into } => self.calls.merge(from, into),
                 Effect::Dropped(what) => count(&mut self.dropped, what),
             }
         }
