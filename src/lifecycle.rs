@@ -17,6 +17,7 @@ use crate::config::{self, Config};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
 use crate::http::{self, AppState, Settings};
+use crate::ingest::feeds;
 use crate::ingest::sip::{BindError, Listeners, Listening};
 use crate::ingest::site::Sites;
 use crate::ingest::webhook::Webhook;
@@ -106,6 +107,7 @@ impl Daemon {
             tasks: tasks.clone(),
         };
         let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
+        feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
         let state = AppState { registry: registry.clone(), webhook, clock, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);

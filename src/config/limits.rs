@@ -26,7 +26,7 @@ pub struct Limits {
     pub pending_replies_max: u32,
     /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
     pub commit_wait_ms: u32,
-    /// `connections_max`: connections of one TCP address. Default 10 000.
+    /// `connections_max`: connections of one TCP or TLS address. Default 10 000.
     pub connections_max: u32,
     /// `connections_per_source_max`: of them, from one address. Default 1000.
     pub connections_per_source_max: u32,
@@ -37,7 +37,8 @@ pub struct Limits {
     pub http_connections_max: u32,
     /// `http_connections_per_source_max`: of them, from one address. Default 20 000, since a proxy is one source.
     pub http_connections_per_source_max: u32,
-    /// `message_wait_s`: a message begun on a stream must be complete after this long. Default 10.
+    /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must a TLS
+    /// handshake. Default 10.
     pub message_wait_s: u32,
 }
 

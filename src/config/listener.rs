@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::model::Network;
 
+use super::certificate::Certificate;
 use super::read::{Origin, Section};
 
 /// One named SIP listener.
@@ -31,6 +32,9 @@ pub struct Listener {
     pub key: Option<HepKey>,
     /// `[listeners.NAME.capture_ids]` (HEP only): `2001 = "PBX"`; goes before the networks of the PBXs.
     pub capture_ids: BTreeMap<u32, String>,
+    /// `tls_certificate` and `tls_key`: PEM files of the certificate, followed by those of the authorities between it and the
+    /// root, and of its key. Needed when `bind` has a `tls:` address; read once, at the start.
+    pub certificate: Option<Certificate>,
 }
 
 /// A HEP auth key. Never shown.
@@ -53,19 +57,21 @@ pub enum Mode {
 /// One address a listener is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bind {
-    /// UDP or TCP.
+    /// UDP, TCP or TLS.
     pub protocol: Protocol,
     /// Where; port 0 takes a free one.
     pub address: SocketAddr,
 }
 
-/// Transports a listener speaks today; TLS and WebSocket join here.
+/// Transports a listener speaks today; WebSocket joins here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// One message a datagram.
     Udp,
     /// Messages framed by Content-Length.
     Tcp,
+    /// The same inside TLS.
+    Tls,
 }
 
 impl Mode {
@@ -122,6 +128,7 @@ impl Protocol {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }
@@ -131,13 +138,14 @@ impl FromStr for Bind {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let wrong =
-            || format!("{text:?} is no address; write udp:127.0.0.1:5060, tcp:192.0.2.1:5060 or udp:[::1]:5060");
+            || format!("{text:?} is no address; write udp:127.0.0.1:5060, tcp:192.0.2.1:5060 or tls:[::1]:5061");
         let (protocol, address) = text.split_once(':').ok_or_else(wrong)?;
         let protocol = match protocol {
             "udp" => Protocol::Udp,
             "tcp" => Protocol::Tcp,
-            "tls" | "ws" | "wss" => {
-                return Err(format!("{protocol} is not spoken yet; bind udp or tcp"));
+            "tls" => Protocol::Tls,
+            "ws" | "wss" => {
+                return Err(format!("{protocol} is not spoken yet; bind udp, tcp or tls"));
             }
             _ => return Err(wrong()),
         };
@@ -167,6 +175,7 @@ impl Listener {
         let (key, capture_ids) = read_hep(&mut section, mode);
         let bind_origin = section.origin("bind");
         let bind = section.list("bind", str::parse).or_else(|| default_bind(mode?));
+        let certificate = Certificate::read(&mut section, bind.as_deref().unwrap_or_default());
         let networks_origin = section.origin("networks");
         let networks = section
             .list("networks", |text| text.parse::<Network>().map_err(|error| error.to_string()))
@@ -188,8 +197,8 @@ impl Listener {
                 what,
             );
         }
-        section.finish(&["mode", "bind", "networks", "pbx", "auth", "key", "capture_ids"]);
-        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx, key, capture_ids })
+        section.finish(&KEYS);
+        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx, key, capture_ids, certificate })
     }
 
     /// Whether a peer at `address` may send here.
@@ -212,7 +221,8 @@ pub(super) fn clash(listeners: &[Listener]) -> Option<(&Listener, &Listener, Bin
 
 fn overlaps(one: &Bind, other: &Bind) -> bool {
     let (a, b) = (one.address, other.address);
-    one.protocol == other.protocol
+    // TLS is TCP to the system.
+    (one.protocol == Protocol::Udp) == (other.protocol == Protocol::Udp)
         && a.port() != 0
         && a.port() == b.port()
         && a.is_ipv4() == b.is_ipv4()
@@ -273,5 +283,6 @@ pub(super) fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
+const KEYS: [&str; 9] = ["mode", "bind", "networks", "pbx", "auth", "key", "capture_ids", "tls_certificate", "tls_key"];
 /// Longer than any PBX lets one be.
 const KEY_LEN_MAX: usize = 256;

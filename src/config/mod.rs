@@ -3,6 +3,7 @@
 //! The file is what `--config` names, else `/etc/hookswitch/hookswitch.toml` when there is one; none is needed. A
 //! variable `HOOKSWITCH_` + path with `__` between levels (`HOOKSWITCH_DATABASE__URL`) goes before the file.
 
+mod certificate;
 mod feed;
 mod limits;
 mod listener;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use read::{Origin, Section, Spot, Tree, Value};
 
+pub use certificate::Certificate;
 pub use feed::{Feed, Kind, Secret, Tls};
 pub use limits::{Limits, Registrar, Retention};
 pub use listener::{Bind, HepKey, Listener, Mode, Protocol};

@@ -37,7 +37,7 @@ fn without_a_file_the_default_listeners_serve_loopback() {
 
 #[test]
 fn every_mistake_is_reported_with_its_line_and_key() {
-    let text = "data_dir = 7\n[http]\nlisten = \"nowhere\"\nport = 1\n\n[listeners.office]\nbind = [\"udp:1.2.3.4\",\n \"tls:[::1]:5061\"]\n";
+    let text = "data_dir = 7\n[http]\nlisten = \"nowhere\"\nport = 1\n\n[listeners.office]\nbind = [\"udp:1.2.3.4\",\n \"wss:[::1]:5061\"]\n";
     let report = mistakes(text);
     for expected in [
         "line 1: data_dir: must be a string, not a number",
@@ -45,7 +45,7 @@ fn every_mistake_is_reported_with_its_line_and_key() {
         "line 4: http.port: no such key; there are listen",
         "listeners.office.mode: is needed",
         "line 7: listeners.office.bind: \"udp:1.2.3.4\" is no address",
-        "line 8: listeners.office.bind: tls is not spoken yet",
+        "line 8: listeners.office.bind: wss is not spoken yet",
     ] {
         assert!(report.contains(expected), "{expected}\n--\n{report}");
     }
@@ -128,6 +128,52 @@ fn only_hep_has_a_key_which_is_never_shown_and_capture_ids() {
 }
 
 #[test]
+fn tls_needs_a_certificate_and_its_key_and_says_which_file_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = certificate(folder.path(), "one");
+    let (_, other) = certificate(folder.path(), "two");
+    let (absent, broken) = (folder.path().join("absent").display().to_string(), folder.path().join("broken"));
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    let broken = broken.display().to_string();
+    let listener = |bind: &str, chain: &str, key: &str| {
+        let keys = [("tls_certificate", chain), ("tls_key", key)];
+        let keys =
+            keys.iter().filter(|(_, file)| !file.is_empty()).map(|(name, file)| format!("{name} = \"{file}\"\n"));
+        format!("[listeners.hep]\nbind = \"{bind}:127.0.0.1:0\"\n{}", keys.collect::<String>())
+    };
+    let config = parse(&listener("tls", &chain, &key)).unwrap();
+    assert!(config.listeners[0].certificate.is_some());
+    for (bind, chain_file, key_file, expected) in [
+        ("tls", "", "", "listeners.hep.tls_certificate: is needed for tls:127.0.0.1:0"),
+        ("tls", "", "", "listeners.hep.tls_key: is needed for tls:127.0.0.1:0"),
+        ("tls", &*chain, "", "listeners.hep.tls_key: is needed for tls:127.0.0.1:0"),
+        ("tcp", &*chain, &*key, "line 3: listeners.hep.tls_certificate: no address of bind speaks TLS"),
+        ("tcp", "", &*key, "line 3: listeners.hep.tls_key: no address of bind speaks TLS"),
+        ("tls", &*absent, &*key, "absent: can't be read: No such file"),
+        ("tls", &*chain, &*absent, "line 4: listeners.hep.tls_key: "),
+        ("tls", &*key, &*key, "line 3: listeners.hep.tls_certificate: "),
+        ("tls", &*key, &*key, "holds no certificate in PEM"),
+        ("tls", &*broken, &*key, "line 3: listeners.hep.tls_certificate: "),
+        ("tls", &*chain, &*chain, "holds no private key in PEM without a password"),
+        ("tls", &*chain, &*other, "line 4: listeners.hep.tls_key: "),
+        ("tls", &*chain, &*other, "two.key is not the key of "),
+    ] {
+        let report = mistakes(&listener(bind, chain_file, key_file));
+        assert!(report.contains(expected), "{expected}\n--\n{report}");
+        assert!(!report.contains("PRIVATE"), "{report}");
+    }
+}
+
+/// Files of a certificate made for the moment, and of its key.
+fn certificate(folder: &Path, name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([String::from("pbx.example")]).unwrap();
+    let (chain, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    (chain.display().to_string(), key.display().to_string())
+}
+
+#[test]
 fn digest_is_refused_until_it_is_built() {
     assert!(mistakes("[listeners.registrar]\nauth = \"digest\"").contains("digest authentication is not built yet"));
     parse("[listeners.registrar]\nauth = \"none\"").unwrap();
@@ -144,6 +190,8 @@ fn two_listeners_never_share_a_port() {
     );
     assert!(mistakes(&two("udp:0.0.0.0:5060", "udp:127.0.0.1:5060")).contains("one port, one listener"));
     parse(&two("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")).unwrap();
+    let tls = two("tcp:127.0.0.1:5060", "tls:127.0.0.1:5060");
+    assert!(mistakes(&tls).contains("is taken by listeners.mirror already"));
     parse(&two("udp:127.0.0.1:0", "udp:127.0.0.1:0")).unwrap();
     parse(&two("udp:[::]:5060", "udp:0.0.0.0:5060")).unwrap();
 }
@@ -196,7 +244,12 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
         Some(key) if !key.starts_with(' ') => key,
         _ => line,
     });
-    let config = parse(&uncommented.collect::<Vec<_>>().join("\n")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = certificate(folder.path(), "tls");
+    let text = uncommented.collect::<Vec<_>>().join("\n");
+    let text = text.replace("/etc/hookswitch/tls.crt", &chain).replace("/etc/hookswitch/tls.key", &key);
+    let config = parse(&text).unwrap();
+    assert!(config.listeners.iter().any(|listener| listener.certificate.is_some()));
     assert_eq!(config.listeners.len(), 5);
     assert!(config.listeners.iter().any(|listener| listener.key.is_some() && !listener.capture_ids.is_empty()));
 }

@@ -18,7 +18,7 @@ use crate::store::{Seq, Stored};
 #[derive(Clone, Debug)]
 pub struct Tagged<T> {
     status: StatusCode,
-    value: T,
+    value: Arc<T>,
     seq: Seq,
     location: Option<String>,
 }
@@ -28,18 +28,18 @@ impl<T> Tagged<T> {
     ///
     /// # Errors
     /// 503 when that is not known in time.
-    pub async fn ok(state: &AppState, value: T, seq: Seq) -> Result<Self> {
+    pub async fn ok(state: &AppState, value: impl Into<Arc<T>>, seq: Seq) -> Result<Self> {
         state.stored(seq).await?;
-        Ok(Self { status: StatusCode::OK, value, seq, location: None })
+        Ok(Self { status: StatusCode::OK, value: value.into(), seq, location: None })
     }
 
     /// 201 with `value`, made at `location`, once it is on disk.
     ///
     /// # Errors
     /// 503 with the location when that is not known in time.
-    pub async fn created(state: &AppState, value: T, seq: Seq, location: String) -> Result<Self> {
+    pub async fn created(state: &AppState, value: impl Into<Arc<T>>, seq: Seq, location: String) -> Result<Self> {
         state.stored_at(seq, &location).await?;
-        Ok(Self { status: StatusCode::CREATED, value, seq, location: Some(location) })
+        Ok(Self { status: StatusCode::CREATED, value: value.into(), seq, location: Some(location) })
     }
 }
 

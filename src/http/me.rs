@@ -108,7 +108,7 @@ pub struct ChoiceQuery {
 async fn read_me(State(state): State<AppState>, Anyone(me): Anyone) -> Result<Response> {
     let user = me.user.and_then(|user| state.registry.users.get(user));
     let seq = user.as_ref().map(|user| user.seq);
-    let user = user.map(|user| user.value.clone());
+    let user = user.map(|user| (*user.value).clone());
     let answer = Me { token: me.token, scope: me.scope, account: me.account, pbx: me.pbx, user };
     match seq {
         Some(seq) => Ok(Tagged::ok(&state, answer, seq).await?.into_response()),

@@ -114,6 +114,8 @@ async fn create_queue(
         name: values::name("/name", &edit.name)?,
         number: values::dialled("/number", edit.number.as_deref())?,
         members: Vec::new(),
+        reported: false,
+        absent_since: None,
         created_at: state.clock.now().unix,
     };
     let stored = state.registry.create_queue(queue)?;

@@ -1,7 +1,10 @@
 //! Where events come in: one module a kind of feed.
 
+pub mod asterisk;
 pub mod capture;
+pub mod dial;
 pub mod feed;
+pub mod feeds;
 pub mod replay;
 pub mod sip;
 pub mod site;

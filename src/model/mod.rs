@@ -31,4 +31,4 @@ pub use pbx::{Pbx, QueueRule, Site};
 pub use queue::{Member, MemberKind, MemberState, Queue};
 pub use time::{Now, Tick, UnixMillis};
 pub use token::{Scope, Token};
-pub use user::{Link, PopOn, User};
+pub use user::{Link, Parked, PopOn, QueueLogin, User};

@@ -158,6 +158,7 @@ impl Registry {
             Devices::unfile(entry.get());
             self.unindex(entry.get(), entry.get().bindings.iter().map(Bound::contact));
             self.devices.wheel.remove(entry.get().scheduled, id);
+            self.health.forget(id);
             // Still locked: whoever finds it gone finds the number to wait for.
             self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
             let seq = self.journal.mark_gone(DirtyKey { kind: Kind::Device, id: id.0 });
@@ -186,6 +187,7 @@ impl Registry {
             self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             became_assignable.then(|| record.view(now))
         };
+        self.proved_alive(id, now);
         if let Some(view) = became_assignable {
             self.announce_device("device.updated", &view, Seq(0));
         }
@@ -227,7 +229,7 @@ impl Registry {
 
     fn leave_queues(&self, device: DeviceId) {
         for queue in self.queues.referring_to(device.0) {
-            let mut value = queue.value.clone();
+            let mut value = (*queue.value).clone();
             value.members.retain(|member| member.device != device);
             if let Ok(row) = self.queues.put(value, &self.journal) {
                 self.edited("queue.updated", &row.value, row.seq);

@@ -120,10 +120,10 @@ impl Registry {
         let table = T::table(self);
         let before = table.get(id).ok_or(ChangeError::NotFound)?;
         check_version(expected, before.seq)?;
-        let mut value = before.value.clone();
+        let mut value = (*before.value).clone();
         edit(&mut value)?;
         value.tidy();
-        if value == before.value {
+        if value == *before.value {
             return Ok(before);
         }
         if value.id() != id || value.account() != before.value.account() {
@@ -133,6 +133,7 @@ impl Registry {
         value.check(self)?;
         let row = table.put(value, &self.journal).map_err(conflict)?;
         self.edited(T::EVENTS[1], &row.value, row.seq);
+        T::updated(self, &before.value, &row.value, row.seq);
         Ok(row)
     }
 
@@ -176,7 +177,7 @@ impl Registry {
             Kind::Queue => {
                 refuse_if(!self.pbxs.referring_to(id).is_empty(), "a rule of its PBX names the queue")?;
                 for user in self.users.referring_to(id) {
-                    let mut value = user.value.clone();
+                    let mut value = (*user.value).clone();
                     value.queues.retain(|queue| queue.0 != id);
                     if let Ok(row) = self.users.put(value, &self.journal) {
                         self.edited(User::EVENTS[1], &row.value, row.seq);
@@ -197,7 +198,7 @@ impl Registry {
     }
 
     /// Tells those who watch that a record was edited.
-    pub(super) fn edited<T: Noun>(&self, event: &'static str, value: &T, seq: Seq) {
+    pub(super) fn edited<T: Noun>(&self, event: &'static str, value: &Arc<T>, seq: Seq) {
         if T::KIND == crate::store::Kind::User {
             self.changed(Changed::User(UserId(T::uuid(value.id()))));
         }

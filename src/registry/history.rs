@@ -79,7 +79,7 @@ impl Registry {
         let mut links: BTreeMap<LinkId, Link> = stored.into_iter().map(|link| (link.id, link)).collect();
         // What memory has is newer than what was stored.
         for link in self.links.of_device(device).into_iter().chain(self.links.ended_of_device(device)) {
-            links.insert(link.value.id, link.value.clone());
+            links.insert(link.value.id, (*link.value).clone());
         }
         links.retain(|_, link| link.began_at <= at && link.ended_at.is_none_or(|ended| ended > at));
         Ok(links.into_values().collect())
@@ -87,7 +87,7 @@ impl Registry {
 
     /// Gives what was just recorded the time to be stored, so that whoever saw a call end finds it. With the database
     /// behind, the answer is what it has.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         self.journal.history_committed(self.limits.commit_wait).await;
     }
 }

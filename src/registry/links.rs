@@ -175,7 +175,7 @@ impl Links {
     fn begin(&self, value: Link, journal: &Journal) -> Arc<Stored<Link>> {
         let mut inner = self.write();
         let seq = journal.mark(DirtyKey { kind: Kind::Link, id: value.id.0 });
-        let link = Arc::new(Stored { value, seq });
+        let link = Arc::new(Stored { value: value.into(), seq });
         inner.insert(link.clone());
         link
     }
@@ -198,7 +198,7 @@ impl Links {
         let seq = journal.mark_gone(DirtyKey { kind: Kind::Link, id: id.0 });
         // A wall clock that was set back must not end a link before it began.
         let ended_at = Some(now.max(before.began_at));
-        let link = Arc::new(Stored { value: Link { ended_at, ..before }, seq });
+        let link = Arc::new(Stored { value: Link { ended_at, ..(*before).clone() }.into(), seq });
         inner.rows.insert(id, link.clone());
         inner.ended.push_back((seq, id));
         Some(link)
@@ -215,7 +215,7 @@ impl Links {
 
 impl Inner {
     fn insert(&mut self, link: Arc<Stored<Link>>) {
-        let Link { id, user, device, .. } = link.value;
+        let Link { id, user, device, .. } = *link.value;
         let of_device = self.by_device.entry(device).or_default();
         let at = of_device.partition_point(|(other, _)| *other < user);
         of_device.insert(at, (user, id));

@@ -9,15 +9,19 @@ mod bucket;
 mod contact;
 mod defaults;
 mod devices;
+mod drift;
 mod edit;
 mod error;
 mod feeds;
+mod health;
 mod history;
 mod homes;
 mod index;
+mod lead;
 mod limits;
 mod links;
 mod live;
+mod membership;
 mod noun;
 mod nouns;
 mod order;
@@ -34,13 +38,14 @@ mod transitions;
 mod view;
 mod wheel;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, CallId, CallState, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token,
+    Account, AccountId, Call, CallId, CallState, DeviceId, DeviceState, LinkId, Now, Pbx, PbxId, Queue, Site, Token,
     TrailEntry, Transition, User, UserId,
 };
 use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
@@ -48,8 +53,10 @@ use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, con
 pub use crate::store::{CallFilter, HistoryPage, LinksOf, NotStored, Seq, Stored};
 pub use defaults::Defaults;
 pub use devices::DeviceFilter;
+pub use drift::{Compared, Difference, DriftKind, Side};
 pub use error::ChangeError;
 pub use feeds::{Command, ControlRequest, FeedHandle, FeedState, FeedStatus, Feeds};
+pub use health::{ContactHealth, Health, Trouble};
 pub use limits::Limits;
 pub use live::Live;
 pub use noun::{Kept, Noun, UniqueKey};
@@ -61,8 +68,10 @@ pub use table::{Page, Table};
 pub(crate) use transitions::transitions;
 
 use agents::Agents;
+use health::Pings;
 use homes::Devices;
 use links::Links;
+use membership::Known;
 use outbox::Outbox;
 
 /// Everything the daemon knows.
@@ -92,6 +101,12 @@ pub struct Registry {
     links: Links,
     agents: Agents,
     outbox: Outbox,
+    /// What PBXs found when they asked contacts whether they live.
+    health: Pings,
+    /// What PBXs have, as far as their feeds tell.
+    known: Known,
+    /// Moves with every change of a queue that a feed reported.
+    queues_moved: watch::Sender<u64>,
     /// One edit at a time.
     edit: Mutex<()>,
     journal: Arc<Journal>,
@@ -138,6 +153,9 @@ impl Registry {
             links: Links::default(),
             agents: Agents::default(),
             outbox: Outbox::default(),
+            health: Pings::default(),
+            known: Known::default(),
+            queues_moved: watch::Sender::new(0),
             edit: Mutex::new(()),
             journal,
             store,
@@ -243,6 +261,27 @@ impl Registry {
         self.journal.record_transition(transition);
     }
 
+    /// Notes which feeds have gone quiet, sets their gauges, and tells the admins of their PBXs which came and which went.
+    /// Every second; in tests by hand.
+    pub fn look_at_feeds(&self, now: Now) {
+        let pbxs = self.pbxs.all();
+        let by_id: HashMap<PbxId, &Stored<Pbx>> = pbxs.iter().map(|pbx| (pbx.value.id, &**pbx)).collect();
+        // Names are unique within an account only.
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        for pbx in &pbxs {
+            *names.entry(&pbx.value.name).or_default() += 1;
+        }
+        let label = |id| {
+            let name = by_id.get(&id).map(|pbx| pbx.value.name.as_str()).filter(|name| names.get(name) == Some(&1));
+            name.map_or_else(|| id.to_string(), str::to_owned)
+        };
+        for news in self.feeds.look(now, label) {
+            let Some(pbx) = by_id.get(&news.pbx) else { continue };
+            let data = serde_json::json!({ "pbx": news.pbx, "name": pbx.value.name, "feed": news.status });
+            self.announce(Seq(0), pbx.value.account, news.event, data);
+        }
+    }
+
     /// Sets the gauges that count what there is.
     #[expect(clippy::cast_precision_loss, reason = "gauges are floating point")]
     fn report(&self) {
@@ -285,14 +324,14 @@ impl Records for Registry {
         match key.kind {
             Kind::Account => row(&self.accounts, AccountId(id)),
             Kind::Site => row(&self.sites, crate::model::SiteId(id)),
-            Kind::Pbx => row(&self.pbxs, crate::model::PbxId(id)),
+            Kind::Pbx => row(&self.pbxs, PbxId(id)),
             Kind::User => row(&self.users, UserId(id)),
             Kind::Queue => row(&self.queues, crate::model::QueueId(id)),
             Kind::Token => row(&self.tokens, crate::model::TokenId(id)),
             Kind::Link => self.links.get(LinkId(id)).map(Row::Link),
             Kind::Device => {
                 let record = self.devices.records.get(&DeviceId(id))?;
-                Some(Row::Device(Box::new(Stored { value: record.device(), seq: record.seq })))
+                Some(Row::Device(Box::new(Stored { value: record.device().into(), seq: record.seq })))
             }
             Kind::Bindings => {
                 let record = self.devices.records.get(&DeviceId(id))?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use super::homes::Devices;
 use super::record::Record;
 use super::{Noun, Registry, Table};
-use crate::model::{Binding, Device, DeviceId, Now};
+use crate::model::{Binding, Device, DeviceId, MemberState, Now, Queue};
 use crate::store::{DirtyKey, Kind, Loaded, Stored};
 
 impl Registry {
@@ -18,7 +18,7 @@ impl Registry {
         put(&self.sites, loaded.sites);
         put(&self.pbxs, loaded.pbxs);
         put(&self.users, loaded.users);
-        put(&self.queues, loaded.queues);
+        put(&self.queues, loaded.queues.into_iter().map(without_states).collect());
         put(&self.tokens, loaded.tokens);
         for row in loaded.devices {
             self.restore_device(row);
@@ -50,8 +50,8 @@ impl Registry {
             self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             return;
         }
-        let home = self.devices.home(row.value.account, row.value.pbx);
-        let mut record = Box::new(Record::new(row.value, home));
+        let home = self.devices.home(row.value.account, row.value.pbx, || self.feeds.lead(row.value.pbx));
+        let mut record = Box::new(Record::new(Arc::unwrap_or_clone(row.value), home));
         record.seq = row.seq;
         Devices::file(&record);
         self.devices.records.insert(id, record);
@@ -61,7 +61,7 @@ impl Registry {
         match self.devices.records.get_mut(&device) {
             Some(mut record) => {
                 record.bindings_seq = row.seq;
-                self.restore_bindings(&mut record, row.value, now);
+                self.restore_bindings(&mut record, Arc::unwrap_or_clone(row.value), now);
             }
             None => {
                 self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });
@@ -72,21 +72,21 @@ impl Registry {
     /// Takes references out that lead nowhere.
     fn repair_references(&self) {
         for user in self.users.all() {
-            let mut value = user.value.clone();
+            let mut value = (*user.value).clone();
             value.queues.retain(|queue| self.queues.get(*queue).is_some());
-            self.repaired(&user.value, value);
+            self.repaired(&*user.value, value);
         }
         for queue in self.queues.all() {
-            let mut value = queue.value.clone();
+            let mut value = (*queue.value).clone();
             value.members.retain(|member| self.account_of_device(member.device).is_some());
-            self.repaired(&queue.value, value);
+            self.repaired(&*queue.value, value);
         }
         for pbx in self.pbxs.all() {
-            let mut value = pbx.value.clone();
+            let mut value = (*pbx.value).clone();
             value
                 .queue_rules
                 .retain(|rule| super::nouns::rule_queue(rule).is_none_or(|queue| self.queues.get(queue).is_some()));
-            self.repaired(&pbx.value, value);
+            self.repaired(&*pbx.value, value);
         }
         for token in self.tokens.all() {
             if token.value.user.is_some_and(|user| self.users.get(user).is_none()) {
@@ -104,6 +104,14 @@ impl Registry {
         // It only lost references; what was unique still is.
         let _ = T::table(self).put(after, &self.journal);
     }
+}
+
+/// How members were when they were last written says nothing of now.
+fn without_states(mut queue: Stored<Queue>) -> Stored<Queue> {
+    for member in &mut Arc::make_mut(&mut queue.value).members {
+        member.state = MemberState::default();
+    }
+    queue
 }
 
 fn put<T: Noun>(table: &Table<T>, rows: Vec<Stored<T>>) {

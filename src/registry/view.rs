@@ -14,7 +14,7 @@ use crate::switchboard::{DeviceFacts, UserFacts, View};
 
 impl View for Registry {
     fn pbx(&self, id: PbxId) -> Option<Arc<Pbx>> {
-        self.pbxs.get(id).map(|row| Arc::new(row.value.clone()))
+        self.pbxs.get(id).map(|row| row.value.clone())
     }
 
     fn is_led(&self, pbx: PbxId) -> bool {
@@ -22,7 +22,7 @@ impl View for Registry {
     }
 
     fn account(&self, id: AccountId) -> Option<Arc<Account>> {
-        self.accounts.get(id).map(|row| Arc::new(row.value.clone()))
+        self.accounts.get(id).map(|row| row.value.clone())
     }
 
     fn devices_by_contact(&self, pbx: PbxId, contact: &ContactKey) -> SmallVec<[DeviceId; 2]> {
@@ -106,7 +106,7 @@ impl View for Registry {
     }
 
     fn queue(&self, id: QueueId) -> Option<Arc<Queue>> {
-        self.queues.get(id).map(|row| Arc::new(row.value.clone()))
+        self.queues.get(id).map(|row| row.value.clone())
     }
 
     fn queue_by_name(&self, pbx: PbxId, name: &str) -> Option<QueueId> {
@@ -135,7 +135,7 @@ impl Registry {
         queues.into_iter().collect()
     }
 
-    fn follows_pbx(&self, account: AccountId) -> bool {
+    pub(super) fn follows_pbx(&self, account: AccountId) -> bool {
         let account = self.accounts.get(account);
         account.is_some_and(|account| account.value.settings.user_queues == UserQueues::FollowPbx)
     }

@@ -4,6 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
+use miniz_oxide::inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit};
+
+use super::scan::MESSAGE_LEN_MAX;
 
 /// One packet. What it does not say, or says in a way that can't be so, is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub struct Packet<'a> {
 pub enum Content {
     /// A SIP message.
     Sip,
-    /// A message compressed by zlib; the bytes as they came.
+    /// A SIP message compressed by zlib; the bytes as they came, for [`inflate`].
     Compressed,
     /// Something else, by its payload type: 5 RTCP as JSON, 34 RTP statistics, 100 a log line.
     Other(u8),
@@ -59,6 +62,12 @@ pub enum HepError {
     /// There is nothing in it.
     #[error("no payload")]
     Empty,
+    /// What says that it is compressed is not, or not whole.
+    #[error("no zlib stream")]
+    Zlib,
+    /// Inflated it is longer than a message may be.
+    #[error("inflates to too much")]
+    Inflated,
 }
 
 impl HepError {
@@ -71,6 +80,8 @@ impl HepError {
             Self::Length => "length",
             Self::Family => "family",
             Self::Empty => "empty",
+            Self::Zlib => "zlib",
+            Self::Inflated => "inflated",
         }
     }
 }
@@ -79,6 +90,20 @@ impl HepError {
 #[must_use]
 pub fn is_hep(bytes: &[u8]) -> bool {
     MAGIC.iter().any(|magic| bytes.starts_with(magic)) || matches!(bytes.first(), Some(1 | 2))
+}
+
+/// The message in a compressed payload. However well it was compressed, no more memory is taken than the longest message
+/// has.
+///
+/// # Errors
+/// When it is no whole zlib stream (RFC 1950), or longer inside than [`MESSAGE_LEN_MAX`].
+pub fn inflate(payload: &[u8]) -> Result<Vec<u8>, HepError> {
+    match decompress_to_vec_zlib_with_limit(payload, MESSAGE_LEN_MAX) {
+        Ok(message) if message.is_empty() => Err(HepError::Empty),
+        Ok(message) => Ok(message),
+        Err(error) if error.status == TINFLStatus::HasMoreOutput => Err(HepError::Inflated),
+        Err(_) => Err(HepError::Zlib),
+    }
 }
 
 /// Reads one packet, a whole datagram or what [`length`] cut from a stream.

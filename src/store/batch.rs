@@ -122,12 +122,14 @@ fn pbx_row(p: &Pbx, seq: Seq) -> String {
 }
 
 fn user_row(u: &User, seq: Seq) -> String {
-    let queues = json(&u.queues);
-    json(&(u.id, u.account, &u.email, &u.name, u.enabled, u.dnd, u.pop_on, queues, u.created_at, seq))
+    let (queues, parked) = (json(&u.queues), json(&u.parked));
+    let (login, created_at) = (u.queue_login, u.created_at);
+    json(&(u.id, u.account, &u.email, &u.name, u.enabled, u.dnd, u.pop_on, queues, login, parked, created_at, seq))
 }
 
 fn queue_row(q: &Queue, seq: Seq) -> String {
-    json(&(q.id, q.account, q.pbx, &q.name, &q.number, json(&q.members), q.created_at, seq))
+    let (members, reported, absent) = (json(&q.members), q.reported, q.absent_since);
+    json(&(q.id, q.account, q.pbx, &q.name, &q.number, members, reported, absent, q.created_at, seq))
 }
 
 fn token_row(t: &Token, seq: Seq) -> String {

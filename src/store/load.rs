@@ -68,7 +68,7 @@ impl Store {
             let at = At { table: "bindings", row: &row.device };
             let device = DeviceId(at.id("device", &row.device)?);
             let value = contacts::decode(&row.contacts, now).map_err(|error| at.corrupt("contacts", &error))?;
-            Ok((device, Stored { value, seq: seq(row.seq) }))
+            Ok((device, Stored { value: value.into(), seq: seq(row.seq) }))
         })
         .await
     }

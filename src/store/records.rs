@@ -35,7 +35,7 @@ impl Readable for AccountRow {
             name: self.name,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -59,7 +59,7 @@ impl Readable for SiteRow {
             name: self.name,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -101,7 +101,7 @@ impl Readable for PbxRow {
             control: self.control,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -115,6 +115,8 @@ pub(super) struct UserRow {
     dnd: bool,
     pop_on: String,
     queues: String,
+    queue_login: String,
+    parked: String,
     created_at: i64,
     seq: i64,
 }
@@ -129,13 +131,15 @@ impl Readable for UserRow {
             account: AccountId(at.id("account", &self.account)?),
             pop_on: at.word("pop_on", &self.pop_on)?,
             queues: at.json("queues", &self.queues)?,
+            queue_login: at.word("queue_login", &self.queue_login)?,
+            parked: at.json("parked", &self.parked)?,
             email: self.email,
             name: self.name,
             enabled: self.enabled,
             dnd: self.dnd,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -147,6 +151,8 @@ pub(super) struct QueueRow {
     name: String,
     number: Option<String>,
     members: String,
+    reported: bool,
+    absent_since: Option<i64>,
     created_at: i64,
     seq: i64,
 }
@@ -161,11 +167,13 @@ impl Readable for QueueRow {
             account: AccountId(at.id("account", &self.account)?),
             pbx: PbxId(at.id("pbx", &self.pbx)?),
             members: at.json("members", &self.members)?,
+            reported: self.reported,
+            absent_since: self.absent_since.map(UnixMillis),
             name: self.name,
             number: self.number,
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -199,7 +207,7 @@ impl Readable for TokenRow {
             created_at: UnixMillis(self.created_at),
             expires_at: self.expires_at.map(UnixMillis),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -239,7 +247,7 @@ impl Readable for DeviceRow {
             last_seen_at: UnixMillis(self.last_seen_at),
             created_at: UnixMillis(self.created_at),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }
 
@@ -274,6 +282,6 @@ impl Readable for LinkRow {
             began_at: UnixMillis(self.began_at),
             ended_at: self.ended_at.map(UnixMillis),
         };
-        Ok(Stored { value, seq: seq(self.seq) })
+        Ok(Stored { value: value.into(), seq: seq(self.seq) })
     }
 }

@@ -1,6 +1,7 @@
 //! Sequence numbers of changes, and the names of the records they change.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -20,8 +21,8 @@ impl fmt::Display for Seq {
 /// A record and the number of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored<T> {
-    /// The record.
-    pub value: T,
+    /// The record, so held that whoever asks for it alone gets no copy.
+    pub value: Arc<T>,
     /// Its last change: what an answer that shows it waits for, and its entity tag.
     pub seq: Seq,
 }

@@ -102,7 +102,20 @@ impl World {
         let members = members.iter().map(|device| Member::manual(*device, false, None, UnixMillis(0))).collect();
         let (name, number) = (name.to_owned(), Some(number.to_owned()));
         let created_at = UnixMillis(0);
-        self.queues.insert(id, Queue { id, account: ACCOUNT, pbx: PBX, name, number, members, created_at });
+        self.queues.insert(
+            id,
+            Queue {
+                id,
+                account: ACCOUNT,
+                pbx: PBX,
+                name,
+                number,
+                members,
+                reported: false,
+                absent_since: None,
+                created_at,
+            },
+        );
         if self.pbx.queue_rules.is_empty() {
             self.pbx.queue_rules.push(QueueRule::Header { name: "X-Queue".into(), value: None, queue: None });
         }

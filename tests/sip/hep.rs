@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_rustls::client::TlsStream;
 
 use crate::support::api::{Api, items, text};
 use crate::support::daemon::Daemon;
 use crate::support::events::Events;
 use crate::support::folder::Folder;
+use crate::support::tls::Certificate;
 use crate::support::wait::until;
 
 /// The packets of `fixtures/hep/NAME.bin`. They were recorded on one host; here the PBX, known by its port, gets an
@@ -64,6 +67,14 @@ fn at_chunk(packet: &[u8], kind: u8) -> usize {
     at + 6
 }
 
+/// The packet with `message` in it, compressed. The payload is the last chunk of what real PBXs send.
+fn compressed(packet: &[u8], message: &[u8]) -> Vec<u8> {
+    let (head, payload) = (&packet[6..at_chunk(packet, 15) - 6], compress_to_vec_zlib(message, 6));
+    let length = |bytes: usize| u16::try_from(bytes).expect("it fits a packet").to_be_bytes();
+    let chunk = [&[0, 0, 0, 16][..], &length(payload.len() + 6), &payload].concat();
+    [b"HEP3", &length(head.len() + chunk.len() + 6)[..], head, &chunk].concat()
+}
+
 /// A daemon that listens for HEP; `settings` are more lines of the listener.
 async fn listening(folder: &Folder, settings: &str) -> Daemon {
     let more = format!("[listeners.hep]\nbind = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]\n{settings}");
@@ -77,6 +88,7 @@ async fn listening(folder: &Folder, settings: &str) -> Daemon {
 enum Agent {
     Udp(UdpSocket, SocketAddr),
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Agent {
@@ -96,6 +108,10 @@ impl Agent {
                 }
             }
             Self::Tcp(stream) => stream.write_all(&packets.concat()).await.unwrap(),
+            Self::Tls(stream) => {
+                stream.write_all(&packets.concat()).await.unwrap();
+                stream.flush().await.unwrap();
+            }
         }
     }
 }
@@ -163,6 +179,31 @@ async fn what_freeswitch_sends_is_the_same_over_tcp() {
 }
 
 #[tokio::test]
+async fn over_tls_it_is_the_same_and_the_key_is_not_in_clear() {
+    let folder = Folder::new("hep");
+    let certificate = Certificate::make(&folder);
+    let more =
+        format!("[listeners.hep]\nbind = [\"tls:127.0.0.1:0\"]\nkey = \"hepsecret\"\n{}", certificate.settings());
+    let daemon = Daemon::start_with(&folder, &more).await;
+    let agent = Agent::Tls(Box::new(certificate.connect(daemon.listening("hep", "tls")).await));
+    a_day(&daemon, agent, &recorded("asterisk-tcp-phone"), "102").await;
+}
+
+#[tokio::test]
+async fn compressed_payloads_are_read_and_those_that_swell_are_counted() {
+    let folder = Folder::new("hep");
+    let daemon = listening(&folder, "").await;
+    let mut agent = Agent::udp(&daemon).await;
+    let bomb = compressed(&packets("asterisk-register", 5070)[0], &vec![b' '; 10_000_000]);
+    agent.send(&[bomb]).await;
+    dropped(&daemon, "inflated", 1.0).await;
+    let whole = packets("asterisk-tcp-phone", 5070);
+    let sent: Vec<_> = whole.iter().map(|packet| compressed(packet, &packet[at_chunk(packet, 15)..])).collect();
+    assert!(sent.concat().len() < whole.concat().len());
+    a_day(&daemon, agent, &sent, "102").await;
+}
+
+#[tokio::test]
 async fn without_the_right_key_nothing_is_believed() {
     let folder = Folder::new("hep");
     let daemon = listening(&folder, "key = \"another\"").await;
@@ -197,7 +238,7 @@ async fn what_is_no_sip_is_counted_by_what_it_is_and_never_answered() {
         (of_kind(5, 15), "rtcp"),
         (of_kind(100, 15), "log"),
         (of_kind(99, 15), "content"),
-        (of_kind(1, 16), "compressed"),
+        (of_kind(1, 16), "zlib"),
         (of_kind(1, 15), "not_sip"),
         (b"HEP3\x01\x00".to_vec(), "truncated"),
         (b"HEP3\x00\x01".to_vec(), "length"),

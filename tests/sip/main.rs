@@ -8,3 +8,4 @@ mod start;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

@@ -1,7 +1,9 @@
 //! HEP packets: what real Asterisk and FreeSWITCH sent reads as their decoded forms say; nothing a peer sends panics.
 
-use hookswitch::sip::hep::{Content, HepError, Packet, Packets, decode, is_hep, length};
+use hookswitch::sip::hep::{Content, HepError, Packet, Packets, decode, inflate, is_hep, length};
 use hookswitch::sip::scan;
+use hookswitch::sip::scan::MESSAGE_LEN_MAX;
+use miniz_oxide::deflate::compress_to_vec_zlib;
 use proptest::prelude::*;
 
 const SIP: &[u8] = b"OPTIONS sip:a SIP/2.0\r\n\r\n";
@@ -120,6 +122,32 @@ fn what_is_not_sip_and_what_is_compressed_is_told_apart() {
 }
 
 #[test]
+fn a_compressed_message_comes_out_whole_or_not_at_all() {
+    let packed = compress_to_vec_zlib(SIP, 6);
+    assert_eq!(inflate(&packed).as_deref(), Ok(SIP));
+    for end in 0..packed.len() {
+        assert_eq!(inflate(&packed[..end]), Err(HepError::Zlib), "cut at {end}");
+    }
+    assert_eq!(inflate(SIP), Err(HepError::Zlib), "not compressed at all");
+    assert_eq!(inflate(&compress_to_vec_zlib(b"", 6)), Err(HepError::Empty));
+    let mut damaged = packed;
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(inflate(&damaged), Err(HepError::Zlib), "its checksum is wrong");
+}
+
+#[test]
+fn nothing_inflates_beyond_the_longest_message() {
+    let longest = vec![b' '; MESSAGE_LEN_MAX];
+    assert_eq!(inflate(&compress_to_vec_zlib(&longest, 9)).map(|message| message.len()), Ok(MESSAGE_LEN_MAX));
+    // 60 kB that would be 60 MB.
+    for length in [MESSAGE_LEN_MAX + 1, 60_000_000] {
+        let bomb = compress_to_vec_zlib(&vec![b' '; length], 9);
+        assert!(bomb.len() < MESSAGE_LEN_MAX);
+        assert_eq!(inflate(&bomb), Err(HepError::Inflated), "{length} bytes in {}", bomb.len());
+    }
+}
+
+#[test]
 fn impossible_lengths_are_refused() {
     assert_eq!(decode(b"HEP3\x00\x05"), Err(HepError::Length));
     assert_eq!(decode(b"HEP3\x00\x0c\0\0\0\x0f\0\x05"), Err(HepError::Length), "a chunk shorter than its header");
@@ -183,7 +211,7 @@ proptest! {
         rest in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let bytes = [start, &rest].concat();
-        let _ = (decode(&bytes), length(&bytes), is_hep(&bytes));
+        let _ = (decode(&bytes), length(&bytes), is_hep(&bytes), inflate(&bytes));
     }
 
     #[test]

@@ -15,4 +15,5 @@ pub mod postgres;
 pub mod process;
 pub mod sink;
 pub mod sipp;
+pub mod tls;
 pub mod wait;

@@ -50,14 +50,21 @@ impl Hep {
         if !self.opens(packet.key) {
             return refuse("key", "ignored");
         }
-        match packet.content {
-            Content::Sip => {}
-            Content::Compressed => return refuse("compressed", "ignored"),
+        let inflated;
+        let payload = match packet.content {
+            Content::Sip => packet.payload,
+            Content::Compressed => match hep::inflate(packet.payload) {
+                Ok(message) => {
+                    inflated = message;
+                    &inflated
+                }
+                Err(error) => return refuse(error.label(), "malformed"),
+            },
             Content::Other(5 | 34) => return refuse("rtcp", "ignored"),
             Content::Other(100) => return refuse("log", "ignored"),
             Content::Other(_) => return refuse("content", "ignored"),
-        }
-        self.sip(core, packet.payload, self.pbx_of(core, &packet, peer), now, |_| Origin {
+        };
+        self.sip(core, payload, self.pbx_of(core, &packet, peer), now, |_| Origin {
             original: Original { source: packet.source, destination: packet.destination, hop: Hop::Unknown },
             transport: transport(packet.protocol, peer),
         })

@@ -1,4 +1,4 @@
-//! SIP listeners: named, one mode each, over UDP and TCP, as many as wanted. One of them unwraps HEP.
+//! SIP listeners: named, one mode each, over UDP, TCP and TLS, as many as wanted. One of them unwraps HEP.
 //!
 //! A socket task receives, hands each message to its listener's front, and sends what comes back. The front scans it and
 //! asks the mode's desk; the desk decides and changes the registry. A reply that tells of a change waits in its socket's
@@ -17,6 +17,7 @@ mod replica;
 mod siptrace;
 mod socket;
 mod tcp;
+mod tls;
 mod transactions;
 mod udp;
 
@@ -38,6 +39,7 @@ use super::site::Sites;
 use front::{Core, Front};
 use peers::Peers;
 use socket::Bound;
+use tls::Handshake;
 
 pub use socket::BindError;
 
@@ -85,6 +87,7 @@ impl Listeners {
             let protocol = match socket {
                 Bound::Udp(_) => config::Protocol::Udp,
                 Bound::Tcp(_) => config::Protocol::Tcp,
+                Bound::Tls(_) => config::Protocol::Tls,
             };
             Ok(Listening { listener: listener.name.clone(), mode: listener.mode, protocol, address: socket.address()? })
         })
@@ -114,6 +117,7 @@ impl Listeners {
             salt: Salt(salt),
         });
         for (listener, sockets) in self.bound {
+            let certificate = listener.certificate.clone();
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
@@ -125,7 +129,14 @@ impl Listeners {
                     }
                     Bound::Tcp(socket) => {
                         let socket = tokio::net::TcpListener::from_std(socket)?;
-                        tasks.spawn(tcp::serve(front.clone(), socket, stop.clone()));
+                        tasks.spawn(tcp::serve(front.clone(), socket, None, stop.clone()));
+                    }
+                    Bound::Tls(socket) => {
+                        let socket = tokio::net::TcpListener::from_std(socket)?;
+                        // The configuration has none only without such an address.
+                        let Some(certificate) = &certificate else { continue };
+                        let handshake = Handshake::new(certificate.server(), front.limits.message_wait_ms());
+                        tasks.spawn(tcp::serve(front.clone(), socket, Some(handshake), stop.clone()));
                     }
                 }
             }

@@ -15,6 +15,8 @@ pub enum Bound {
     Udp(UdpSocket),
     /// For connections.
     Tcp(TcpListener),
+    /// For connections that begin with a TLS handshake.
+    Tls(TcpListener),
 }
 
 /// Why a listener can't listen: one line that names the key to change.
@@ -36,6 +38,7 @@ pub fn bind(listener: &str, bind: Bind) -> Result<Bound, BindError> {
     let bound = match bind.protocol {
         config::Protocol::Udp => udp(bind.address).map(Bound::Udp),
         config::Protocol::Tcp => tcp(bind.address).map(Bound::Tcp),
+        config::Protocol::Tls => tcp(bind.address).map(Bound::Tls),
     };
     bound.map_err(|error| BindError {
         listener: listener.to_owned(),
@@ -58,7 +61,7 @@ impl Bound {
     pub fn address(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Udp(socket) => socket.local_addr(),
-            Self::Tcp(socket) => socket.local_addr(),
+            Self::Tcp(socket) | Self::Tls(socket) => socket.local_addr(),
         }
     }
 }

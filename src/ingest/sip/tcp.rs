@@ -1,11 +1,10 @@
-//! A TCP address: accepts within limits; each connection is a task of its own, so that none holds up another.
+//! A TCP or TLS address: accepts within limits; each connection is a task of its own, so that none holds up another.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,9 +15,15 @@ use crate::sip::{Frame, FrameError, Framer, HeaderError, hep};
 
 use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
+use super::tls::Handshake;
 
-/// Accepts connections until `stop`, then waits until each has sent what it owes.
-pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, stop: CancellationToken) {
+/// Accepts connections until `stop`, then waits until each has sent what it owes. With `handshake` they speak TLS.
+pub(super) async fn serve(
+    front: Arc<Front>,
+    listener: TcpListener,
+    handshake: Option<Handshake>,
+    stop: CancellationToken,
+) {
     let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
     let limits = &front.limits;
     let census = Census::new("sip_tcp", limits.connections_max, limits.connections_per_source_max, gauge);
@@ -34,10 +39,19 @@ pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, stop: Cancel
                     continue;
                 }
                 let Some(seat) = census.seat(source.ip()) else { continue };
-                let connection = Connection::new(front.clone(), stream, source);
-                let stop = stop.clone();
+                let (front, handshake, stop) = (front.clone(), handshake.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection.run(stop).await;
+                    match handshake {
+                        None => {
+                            Connection::new(front, stream, Peer { source, transport: Transport::Tcp }).run(stop).await;
+                        }
+                        Some(handshake) => {
+                            let Some(Some(stream)) = stop.run_until_cancelled(handshake.shake(stream)).await else {
+                                return;
+                            };
+                            Connection::new(front, stream, Peer { source, transport: Transport::Tls }).run(stop).await;
+                        }
+                    }
                     drop(seat);
                 });
             }
@@ -54,9 +68,9 @@ pub(super) async fn serve(front: Arc<Front>, listener: TcpListener, stop: Cancel
     connections.wait().await;
 }
 
-struct Connection {
+struct Connection<S> {
     front: Arc<Front>,
-    stream: TcpStream,
+    stream: S,
     peer: Peer,
     framing: Framing,
     pending: Pending<Waiting>,
@@ -97,11 +111,10 @@ enum End {
     Us(&'static str),
 }
 
-impl Connection {
-    fn new(front: Arc<Front>, stream: TcpStream, source: SocketAddr) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(front: Arc<Front>, stream: S, peer: Peer) -> Self {
         let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
         let deadline = front.clock.now().tick + front.limits.idle_ms();
-        let peer = Peer { source, transport: Transport::Tcp };
         let framing = Framing::of(&front);
         Self { front, stream, peer, framing, pending, deadline, out: Vec::new() }
     }
@@ -111,6 +124,8 @@ impl Connection {
             Ok(()) | Err(End::Peer) => {}
             Err(End::Us(reason)) => dropped(reason),
         }
+        // Over TLS a farewell, without which the peer could not tell an end from a cut.
+        let _ = tokio::time::timeout(FAREWELL_WAIT, self.stream.shutdown()).await;
     }
 
     async fn converse(&mut self, stop: &CancellationToken) -> Result<(), End> {
@@ -215,7 +230,12 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = tokio::time::timeout(WRITE_WAIT, self.stream.write_all(&self.out)).await;
+        let (stream, out) = (&mut self.stream, &self.out);
+        let write = async {
+            stream.write_all(out).await?;
+            stream.flush().await
+        };
+        let written = tokio::time::timeout(WRITE_WAIT, write).await;
         self.out.clear();
         match written {
             Ok(Ok(())) => Ok(()),
@@ -276,4 +296,5 @@ const PENDING_MAX: usize = 256;
 /// Replies are collected up to so many bytes before they are written.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 const WRITE_WAIT: Duration = Duration::from_secs(5);
+const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
