@@ -3,7 +3,7 @@
 CARGO ?= cargo
 CHECKED := --locked
 
-.PHONY: test tools format lint docs tests
+.PHONY: test tools format lint docs tests bench
 .NOTPARALLEL:
 
 ## test: everything that must pass, in the order that fails soonest
@@ -39,3 +39,7 @@ tests:
 	else \
 		set -x; $(CARGO) test $(CHECKED) --all-targets --no-fail-fast; \
 	fi
+
+## bench: how fast it is, on this machine now; needs tshark, with which the replay is compared
+bench:
+	$(CARGO) bench $(CHECKED) --bench replay

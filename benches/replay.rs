@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hookswitch::ingest::capture::{Captures, Heard, Wire};
+use hookswitch::ingest::capture::Captures;
 use hookswitch::ingest::replay::{Links, News, Replay, Totals};
 
 fn main() {
@@ -69,14 +69,11 @@ fn replay(path: &Path) -> (Times, Totals) {
     let (started, cpu) = (Instant::now(), on_cpu());
     let mut captures = Captures::open(&[path.to_owned()]).expect("the capture is good");
     let mut replay = Replay::new(&Links::default()).expect("no links");
-    let (mut wire, mut records, mut last_us) = (Wire::default(), 0, 0);
     while let Some((at_us, record)) = captures.next().expect("the capture is whole") {
-        wire.take(at_us, record, &mut |heard: Heard<'_>| replay.hear(&heard));
-        (records, last_us) = (records + 1, at_us);
+        replay.take(at_us, record);
         replay.news().for_each(drop);
     }
-    wire.finish(last_us, &mut |heard: Heard<'_>| replay.hear(&heard));
-    let totals = replay.finish(records, wire.skipped).into_iter().find_map(|news| match news {
+    let totals = replay.finish().into_iter().find_map(|news| match news {
         News::Totals(totals) => Some(*totals),
         _ => None,
     });

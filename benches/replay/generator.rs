@@ -119,6 +119,7 @@ fn socket(port: u16, copy: u32) -> ([u8; 4], u16) {
 /// The same message of another call: identifiers, extensions and caller of its own.
 fn renamed(text: &str, copy: u32) -> String {
     let phone = copy % PHONES;
+    let text = &same_contacts(text);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
     let mut out = String::with_capacity(text.len() + 128);
     for line in head.split("\r\n") {
@@ -128,7 +129,8 @@ fn renamed(text: &str, copy: u32) -> String {
             _ => line.replace("branch=z9hG4bK", &format!("branch=z9hG4bK{copy}x")).replace(";tag=", &format!(";tag={copy}x")),
         };
         for extension in ["101", "102", "103"] {
-            line = line.replace(&format!("sip:{extension}"), &format!("sip:{extension}{phone:04}"));
+            let number = format!("{}{phone:04}", &extension[2..]);
+            line = line.replace(&format!("sip:{extension}"), &format!("sip:{number}"));
         }
         line = line.replace("+14155550100", &format!("+1415555{:04}", copy % 10_000));
         for (index, port) in [5081_u16, 5083, 5085, 5090].into_iter().enumerate() {
@@ -144,6 +146,17 @@ fn renamed(text: &str, copy: u32) -> String {
     }
     out.push_str("\r\n");
     out.push_str(body);
+    out
+}
+
+/// A phone is called where it registered: the contact's user part, which differs from recording to recording, is one.
+fn same_contacts(text: &str) -> String {
+    let mut pieces = text.split("-0x");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        out.push_str("-x");
+        out.push_str(piece.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()));
+    }
     out
 }
 

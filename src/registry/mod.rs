@@ -65,6 +65,7 @@ pub use register::{Change, Registered, Target};
 pub use reported::{ReportedContact, ReportedMember, ReportedQueue};
 pub use streams::Streams;
 pub use table::{Page, Table};
+pub(crate) use reported::merged;
 pub(crate) use transitions::transitions;
 
 use agents::Agents;

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use hookswitch::ingest::capture::{Captures, FileError, Heard, Wire};
+use hookswitch::ingest::capture::{Captures, FileError};
 use hookswitch::ingest::replay::{DeviceRecord, Links, News, Registration, Replay, Totals};
 use hookswitch::model::Call;
 
@@ -67,20 +67,15 @@ pub fn replay_from(reader: Box<dyn Read>, links: &Links) -> Found {
 
 pub fn drive(captures: &mut Captures, links: &Links, found: &mut Found) {
     let mut replay = Replay::new(links).expect("the links are good");
-    let (mut wire, mut records, mut last_us) = (Wire::default(), 0, 0);
     loop {
         match captures.next() {
-            Ok(Some((at_us, record))) => {
-                wire.take(at_us, record, &mut |heard: Heard<'_>| replay.hear(&heard));
-                (records, last_us) = (records + 1, at_us);
-            }
+            Ok(Some((at_us, record))) => replay.take(at_us, record),
             Ok(None) => break,
             Err(error) => found.errors.push(error),
         }
         found.news.extend(replay.news());
     }
-    wire.finish(last_us, &mut |heard: Heard<'_>| replay.hear(&heard));
-    found.end = replay.finish(records, wire.skipped);
+    found.end = replay.finish();
 }
 
 /// Replays a capture that is good.

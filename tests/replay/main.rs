@@ -7,6 +7,7 @@ mod command;
 mod counts;
 mod damage;
 mod heard;
+mod logs;
 mod offers;
 mod packets;
 mod page;

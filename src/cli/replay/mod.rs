@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use hookswitch::clock::{Clock, Stopwatch};
-use hookswitch::ingest::capture::{Captures, Heard, Wire};
+use hookswitch::ingest::capture::Captures;
 use hookswitch::ingest::replay::{Links, News, Replay};
 
 use table::Table;
@@ -66,15 +66,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 fn replay<W: Write>(captures: &mut Captures, links: &Links, output: &mut Output<W>) -> anyhow::Result<ExitCode> {
     let mut replay = Replay::new(links)?;
-    let mut wire = Wire::default();
     let mut progress = Progress::new();
-    let (mut records, mut last_us, mut code) = (0_u64, 0, ExitCode::SUCCESS);
+    let (mut records, mut code) = (0_u64, ExitCode::SUCCESS);
     loop {
         match captures.next() {
-            Ok(Some((at_us, record))) => {
-                wire.take(at_us, record, &mut |heard: Heard<'_>| replay.hear(&heard));
-                last_us = at_us;
-            }
+            Ok(Some((at_us, record))) => replay.take(at_us, record),
             Ok(None) => break,
             Err(error) => {
                 progress.clear();
@@ -91,9 +87,8 @@ fn replay<W: Write>(captures: &mut Captures, links: &Links, output: &mut Output<
             progress.show(captures.progress(), replay.messages());
         }
     }
-    wire.finish(last_us, &mut |heard: Heard<'_>| replay.hear(&heard));
     progress.clear();
-    for news in replay.finish(records, wire.skipped) {
+    for news in replay.finish() {
         output.write(&news)?;
     }
     output.finish()?;

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::dump::{Lengths, Plain};
+use super::log::Log;
 use super::pcap::{Pcap, PcapNg, SECTION_HEADER};
 use super::source::Source;
 
@@ -90,8 +91,15 @@ pub enum Record<'a> {
     },
     /// A HEP packet.
     Hep(&'a [u8]),
-    /// A piece of a text log.
-    Text(&'a [u8]),
+    /// A piece of a connector's log: a message and the empty line behind it.
+    Text {
+        /// Which of the files.
+        log: usize,
+        /// What the log is of.
+        kind: Kind,
+        /// The piece.
+        bytes: &'a [u8],
+    },
 }
 
 impl FileError {
@@ -144,6 +152,8 @@ pub(super) struct Capture {
     /// When the record it stands at was captured; without a stamp of its own, when the one before it was.
     at_us: i64,
     records: u64,
+    /// Its number among the files.
+    number: usize,
 }
 
 enum Reader {
@@ -151,6 +161,7 @@ enum Reader {
     PcapNg(PcapNg),
     HepLengths(Lengths),
     HepPlain(Plain),
+    Log(Log),
 }
 
 /// Where a record stands in its source's data.
@@ -179,18 +190,18 @@ impl Capture {
     ///
     /// # Errors
     /// When it can't be read or is of no known kind.
-    pub(super) fn open(path: &Path) -> Result<Self, FileError> {
+    pub(super) fn open(path: &Path, number: usize) -> Result<Self, FileError> {
         if path.as_os_str() == "-" {
-            return Self::read(path, Box::new(io::stdin()));
+            return Self::read(path, number, Box::new(io::stdin()));
         }
         match File::open(path) {
-            Ok(file) => Self::read(path, Box::new(file)),
+            Ok(file) => Self::read(path, number, Box::new(file)),
             Err(error) => Err(FileError::Unreadable { path: path.to_owned(), error }),
         }
     }
 
     /// The same from any reader; `path` is what it is called in messages.
-    pub(super) fn read(path: &Path, reader: Box<dyn Read>) -> Result<Self, FileError> {
+    pub(super) fn read(path: &Path, number: usize, reader: Box<dyn Read>) -> Result<Self, FileError> {
         let mut source = Source::new(reader);
         let path = path.to_owned();
         let begun = match source.want(RECOGNISED_LEN) {
@@ -209,11 +220,11 @@ impl Capture {
             Kind::PcapNg => Ok(Reader::PcapNg(PcapNg::default())),
             Kind::HepLengths => Ok(Reader::HepLengths(Lengths)),
             Kind::HepPlain => Ok(Reader::HepPlain(Plain)),
-            Kind::Ami => return Err(FileError::Unknown { path, what: AMI_NOT_YET }),
+            Kind::Ami => Log::open(&mut source).map(Reader::Log),
             Kind::EventSocket => return Err(FileError::Unknown { path, what: EVENT_SOCKET_NOT_YET }),
         };
         match reader {
-            Ok(reader) => Ok(Self { path, kind, source, reader, place: None, at_us: 0, records: 0 }),
+            Ok(reader) => Ok(Self { path, kind, source, reader, place: None, at_us: 0, records: 0, number }),
             Err(Broken::Io(error)) => Err(FileError::Unreadable { path, error }),
             Err(_) => Err(FileError::BreaksOff { path, offset: 0, what: "the header of a capture file, before packet", number: 1 }),
         }
@@ -263,7 +274,7 @@ impl Capture {
         Some(match self.kind {
             Kind::Pcap | Kind::PcapNg => Record::Packet { link: place.link, bytes },
             Kind::HepLengths | Kind::HepPlain => Record::Hep(bytes),
-            Kind::Ami | Kind::EventSocket => Record::Text(bytes),
+            Kind::Ami | Kind::EventSocket => Record::Text { log: self.number, kind: self.kind, bytes },
         })
     }
 
@@ -274,6 +285,7 @@ impl Capture {
             Reader::PcapNg(pcapng) => pcapng.advance(&mut self.source),
             Reader::HepLengths(dump) => dump.advance(&mut self.source),
             Reader::HepPlain(dump) => dump.advance(&mut self.source),
+            Reader::Log(log) => log.advance(&mut self.source),
         }
     }
 
@@ -292,5 +304,4 @@ const RECOGNISED_LEN: usize = 64;
 const AMI_STARTS: [&[u8]; 3] = [b"Asterisk Call Manager/", b"Event: ", b"Response: "];
 const UNKNOWN: &str =
     "of no known kind; pcap, pcapng, HEP dumps and logs of an AMI or event-socket connection can be replayed";
-const AMI_NOT_YET: &str = "a log of an AMI connection, which can't be replayed yet";
 const EVENT_SOCKET_NOT_YET: &str = "a log of an event-socket connection, which can't be replayed yet";

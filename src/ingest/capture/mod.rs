@@ -8,6 +8,7 @@ mod file;
 mod fragments;
 mod ip;
 mod link;
+mod log;
 mod payload;
 mod pcap;
 mod source;
@@ -75,6 +76,8 @@ pub struct Skipped {
 struct Waiting {
     first_us: i64,
     path: PathBuf,
+    /// Its place in the list of files.
+    number: usize,
     /// Open already where it can't be opened again, or where the files are few.
     capture: Option<Capture>,
 }
@@ -86,8 +89,8 @@ impl Captures {
     /// When one can't be read or is of no known kind: nothing is replayed then.
     pub fn open(paths: &[PathBuf]) -> Result<Self, FileError> {
         let mut captures = Vec::with_capacity(paths.len().min(OPEN_MAX));
-        for path in paths {
-            captures.push((path.clone(), Capture::open(path)?));
+        for (number, path) in paths.iter().enumerate() {
+            captures.push((path.clone(), Capture::open(path, number)?));
         }
         let total = paths.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum();
         Ok(Self { total, ..Self::of(captures) })
@@ -98,7 +101,7 @@ impl Captures {
     /// # Errors
     /// As [`Captures::open`].
     pub fn read(name: &Path, reader: Box<dyn Read>) -> Result<Self, FileError> {
-        Ok(Self::of(vec![(name.to_owned(), Capture::read(name, reader)?)]))
+        Ok(Self::of(vec![(name.to_owned(), Capture::read(name, 0, reader)?)]))
     }
 
     /// The next record and when it was captured, in microseconds since 1970; none at the end of all files.
@@ -120,7 +123,7 @@ impl Captures {
             };
             let capture = match waiting.capture {
                 Some(capture) => capture,
-                None => Capture::open(&waiting.path)?,
+                None => Capture::open(&waiting.path, waiting.number)?,
             };
             self.open.push(capture);
             self.step(self.open.len() - 1)?;
@@ -136,11 +139,11 @@ impl Captures {
     fn of(captures: Vec<(PathBuf, Capture)>) -> Self {
         let is_many = captures.len() > OPEN_MAX;
         let mut waiting = Vec::with_capacity(captures.len());
-        for (path, mut capture) in captures {
+        for (number, (path, mut capture)) in captures.into_iter().enumerate() {
             // A file that breaks off within its first record says so when its turn comes.
             let first_us = capture.peek();
             let keep = !is_many || path.as_os_str() == "-";
-            waiting.push(Waiting { first_us, path, capture: keep.then_some(capture) });
+            waiting.push(Waiting { first_us, path, number, capture: keep.then_some(capture) });
         }
         // Of two that begin together the one named first comes first.
         waiting.reverse();

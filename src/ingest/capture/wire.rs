@@ -60,7 +60,7 @@ impl Wire {
                 }
             }
             Record::Hep(bytes) => self.hep(at_us, None, bytes, out),
-            Record::Text(_) => {}
+            Record::Text { .. } => {}
         }
     }
 

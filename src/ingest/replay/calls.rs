@@ -64,6 +64,10 @@ impl Calls {
         self.offers
     }
 
+    pub(super) fn count_queue_event(&mut self, event: QueueHappening) {
+        *self.queue_events.entry(event).or_default() += 1;
+    }
+
     fn tell(&mut self, call: Arc<Call>, outcome: &'static str, office: &Office, news: &mut Vec<News>) {
         *self.outcomes.entry(outcome).or_default() += 1;
         self.offers += u64::try_from(call.offers.len()).unwrap_or(u64::MAX);

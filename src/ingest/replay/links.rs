@@ -6,7 +6,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::model::{
-    AccountId, AccountSettings, Member, MemberKind, MemberState, NumberPlan, PopOn, Queue, QueueId, QueueRule, UnixMillis, User, UserId,
+    AccountId, AccountSettings, Member, MemberKind, MemberState, NumberPlan, PopOn, Queue, QueueId, QueueLogin, QueueRule, UnixMillis, User, UserId,
 };
 
 /// What a links file says. Nothing in it is required.
@@ -198,7 +198,7 @@ impl Links {
             members.sort_by_key(|member| member.device);
             members.dedup_by_key(|member| member.device);
             let (name, number) = (queue.name.clone(), queue.number.clone());
-            Queue { id: QueueId(id(b'q', n)), account, pbx, name, number, members, created_at: UnixMillis(0) }
+            Queue { id: QueueId(id(b'q', n)), account, pbx, name, number, members, created_at: UnixMillis(0), reported: false, absent_since: None }
         });
         queues.collect()
     }
@@ -221,6 +221,8 @@ impl Links {
                 dnd: user.dnd,
                 pop_on: user.pop_on,
                 queues: named.collect::<Result<_, _>>()?,
+                queue_login: QueueLogin::default(),
+                parked: Vec::new(),
                 created_at: UnixMillis(0),
             });
         }
@@ -248,6 +250,11 @@ impl Links {
         });
         rules.collect()
     }
+}
+
+/// The id of the queue with this number among all.
+pub(super) fn queue_id(n: usize) -> QueueId {
+    QueueId(id(b'q', u64::try_from(n).unwrap_or(u64::MAX)))
 }
 
 fn find(queues: &BTreeMap<String, QueueId>, by: &str, queue: &str) -> Result<QueueId, LinksError> {

@@ -1,12 +1,14 @@
 //! A capture through the engine: the tracker and the switchboard that the daemon runs, on the capture's clock, with an
 //! office that is built up in memory. No database, no sockets, no tasks.
 //!
-//! [`Replay::hear`] takes a message after the other; [`Replay::news`] hands out what was found, as it is found, so that
+//! [`Replay::take`] takes a record after the other; [`Replay::news`] hands out what was found, as it is found, so that
 //! only what lives is kept.
 
 mod calls;
 mod copies;
+mod engine;
 mod links;
+mod logs;
 mod news;
 mod office;
 mod phone;
@@ -15,50 +17,23 @@ mod sockets;
 mod tally;
 mod timeline;
 
-use std::collections::BTreeMap;
-
 pub use links::{Links, LinksError};
 pub use news::{
     CallRecord, ContactRecord, DeviceRecord, Names, News, Origin, QueueEvent, QueueHappening, Registration,
     RegistrationOutcome, Totals,
 };
 
-use self::calls::Calls;
-use self::copies::{Copies, Copy};
-use self::office::{EXPIRES_MAX_S, Office};
-use self::registrations::{Registrations, unasked};
-use self::sockets::Sockets;
-use self::tally::Tally;
-use self::timeline::Timeline;
-use crate::ingest::capture::{Heard, Skipped};
-use crate::model::{BindingSource, Hop, LegEvent, LegStart, Now, PbxEvent, Transition, UnixMillis};
-use crate::sip::dialog::{Seen, Sighting, Tracker};
-use crate::sip::registrar::{Decision, Policy, RequestFacts, Snapshot, bindings_from_response};
-use crate::sip::{Message, Method, ScanError, scan};
-use crate::switchboard::{CompiledPlan, Effect, Input, NumberClass, Switchboard, View as _};
+use self::engine::Engine;
+use self::logs::Logs;
+use super::capture::{Record, Wire};
 
 /// One replay.
 pub struct Replay {
-    office: Office,
-    plan: CompiledPlan,
-    tracker: Tracker,
-    switchboard: Switchboard,
-    timeline: Timeline,
-    copies: Copies,
-    registrations: Registrations,
-    sockets: Sockets,
-    calls: Calls,
-    tally: Tally,
-    by_outcome: BTreeMap<RegistrationOutcome, u64>,
-    captured_twice: u64,
-    on_other_ways: u64,
-    malformed: BTreeMap<&'static str, u64>,
-    dropped: BTreeMap<&'static str, u64>,
-    from: Option<UnixMillis>,
-    news: Vec<News>,
-    /// What the tracker said last; kept for its allocation.
-    events: Vec<PbxEvent>,
-    transitions: Vec<Transition>,
+    wire: Wire,
+    logs: Logs,
+    engine: Engine,
+    records: u64,
+    last_us: i64,
 }
 
 impl Replay {
@@ -67,355 +42,38 @@ impl Replay {
     /// # Errors
     /// When the file contradicts itself.
     pub fn new(links: &Links) -> Result<Self, LinksError> {
-        let office = Office::new(links)?;
-        let news = if office.has_users() { vec![News::Names(office.names())] } else { Vec::new() };
-        Ok(Self {
-            plan: CompiledPlan::new(&links.account.number_plan),
-            tracker: Tracker::default(),
-            switchboard: Switchboard::new(office.site()),
-            timeline: Timeline::new(),
-            copies: Copies::new(),
-            registrations: Registrations::new(),
-            sockets: Sockets::default(),
-            calls: Calls::default(),
-            tally: Tally::new(),
-            by_outcome: BTreeMap::new(),
-            captured_twice: 0,
-            on_other_ways: 0,
-            malformed: BTreeMap::new(),
-            dropped: BTreeMap::new(),
-            from: None,
-            news,
-            events: Vec::new(),
-            transitions: Vec::new(),
-            office,
-        })
+        let engine = Engine::new(links)?;
+        Ok(Self { wire: Wire::default(), logs: Logs::default(), engine, records: 0, last_us: 0 })
     }
 
-    /// Takes one message.
-    pub fn hear(&mut self, heard: &Heard<'_>) {
-        let now = self.pass(heard.at_us);
-        let message = match scan(heard.bytes) {
-            Ok(message) => message,
-            Err(ScanError::Keepalive) => return,
-            Err(error) => return count(&mut self.malformed, error.label()),
-        };
-        match self.copies.take(heard) {
-            Copy::New => {}
-            Copy::SamePacket => {
-                self.captured_twice += 1;
-                return;
-            }
-            Copy::OtherWay => {
-                self.on_other_ways += 1;
-                self.tally.count(&message);
-                return;
-            }
-        }
-        self.tally.count(&message);
-        if let Err(label) = self.follow(&message, heard, now) {
-            count(&mut self.dropped, label);
+    /// Takes one record, captured at `at_us` microseconds since 1970.
+    pub fn take(&mut self, at_us: i64, record: Record<'_>) {
+        self.records += 1;
+        self.last_us = at_us;
+        let Self { wire, logs, engine, .. } = self;
+        match record {
+            Record::Text { log, kind, bytes } => logs.take(log, kind, bytes, at_us, engine),
+            record => wire.take(at_us, record, &mut |heard| engine.hear(&heard)),
         }
     }
 
     /// What was found since the last time.
     pub fn news(&mut self) -> impl Iterator<Item = News> + '_ {
-        self.news.drain(..)
+        self.engine.news()
     }
 
-    /// Messages so far.
+    /// SIP messages so far.
     #[must_use]
     pub fn messages(&self) -> u64 {
-        self.tally.messages
+        self.engine.messages()
     }
 
     /// Ends the capture: what is only a matter of moments is waited for, then everything that goes on is told as it is,
     /// and the counts.
     #[must_use]
-    pub fn finish(mut self, records: u64, skipped: Skipped) -> Vec<News> {
-        let end = self.timeline.now();
-        if self.from.is_some() {
-            self.run_until(end, end.after(SETTLE_MS));
-        }
-        let mut live: Vec<_> = self.switchboard.calls().collect();
-        live.sort_by_key(|call| (call.began_at, call.id));
-        for call in live {
-            self.calls.left_over(call, &self.office, &mut self.news);
-        }
-        let phones = self.office.phones();
-        let devices = u64::try_from(phones.len()).unwrap_or(u64::MAX);
-        self.news.extend(phones.into_iter().map(|phone| News::Device(phone.record(end))));
-        let mut dropped = self.dropped;
-        for (reason, times) in [("devices_max", self.office.turned_away), ("copies_max", self.copies.crowded)] {
-            if times > 0 {
-                dropped.insert(reason, times);
-            }
-        }
-        self.news.push(News::Totals(Box::new(Totals {
-            records,
-            from: self.from,
-            to: self.from.map(|_| end.unix),
-            messages: self.tally.messages,
-            requests: self.tally.requests(),
-            responses: self.tally.responses(),
-            captured_twice: self.captured_twice,
-            on_other_ways: self.on_other_ways,
-            malformed: self.malformed,
-            registrations: self.by_outcome,
-            calls: self.calls.outcomes(),
-            offers: self.calls.offers(),
-            queue_events: self.calls.queue_events_by_kind(),
-            devices,
-            stamps_out_of_order: self.timeline.out_of_order,
-            clock_set_back: self.timeline.set_back,
-            dropped,
-            skipped,
-        })));
-        self.news
-    }
-
-    /// Lets capture time go on to a stamp: what falls due on the way happens at its own time.
-    fn pass(&mut self, at_us: i64) -> Now {
-        let before = self.timeline.now();
-        let now = self.timeline.at(at_us);
-        if self.from.is_none() {
-            self.from = Some(now.unix);
-        } else if now.tick > before.tick {
-            self.run_until(before, now);
-        }
-        now
-    }
-
-    fn run_until(&mut self, before: Now, until: Now) {
-        while let Some(next) = self.next_deadline().filter(|next| *next <= until.tick) {
-            let at = before.after(next - before.tick);
-            let mut events = std::mem::take(&mut self.events);
-            self.tracker.poll(at, &mut events);
-            self.apply_events(at, &mut events);
-            self.events = events;
-            self.apply(at, &Input::Time);
-            self.expire(at);
-        }
-        while let Some(given_up) = self.registrations.overdue(until) {
-            if let Some(registration) = given_up {
-                self.registered(registration);
-            }
-        }
-    }
-
-    fn next_deadline(&self) -> Option<crate::model::Tick> {
-        let deadlines =
-            [self.tracker.next_deadline(), self.switchboard.next_deadline(), self.office.next_deadline()];
-        deadlines.into_iter().flatten().min()
-    }
-
-    fn expire(&mut self, now: Now) {
-        let mut transitions = std::mem::take(&mut self.transitions);
-        self.office.expire(now, &mut transitions);
-        self.news.extend(transitions.drain(..).map(News::Transition));
-        self.transitions = transitions;
-    }
-
-    fn follow(&mut self, message: &Message<'_>, heard: &Heard<'_>, now: Now) -> Result<(), &'static str> {
-        let cseq = message.cseq().map_err(|error| error.label())?;
-        let call_id = message.try_call_id().map_err(|error| error.label())?;
-        if let (Some(Method::Invite | Method::Register), Some(source), Some(destination)) =
-            (message.method(), heard.source, heard.destination)
-        {
-            self.sockets.talk(source, destination);
-        }
-        match (cseq.method, message.status()) {
-            (Method::Register, None) => {
-                let key = self.registrations.key(call_id, cseq.number);
-                if self.registrations.ask(key, message, heard, now) { Ok(()) } else { Err("register_malformed") }
-            }
-            (Method::Register, Some(status)) => {
-                let key = self.registrations.key(call_id, cseq.number);
-                self.answered(key, message, status, heard, now)
-            }
-            (Method::Options | Method::Publish | Method::Subscribe, _) => Ok(()),
-            _ => {
-                self.observe(message, heard, now);
-                Ok(())
-            }
-        }
-    }
-
-    /// An answer to a REGISTER.
-    fn answered(
-        &mut self,
-        key: u64,
-        message: &Message<'_>,
-        status: u16,
-        heard: &Heard<'_>,
-        now: Now,
-    ) -> Result<(), &'static str> {
-        if status < 200 {
-            return Ok(());
-        }
-        let asked = self.registrations.answer(key);
-        let (asked, is_first) = match asked {
-            Some((asked, is_first)) => (Some(asked.clone()), is_first),
-            None => (None, true),
-        };
-        let facts = asked.as_ref().map(|asked| &asked.facts);
-        let (mut outcome, mut device, mut expires_s) = (RegistrationOutcome::Refused, None, None);
-        if status < 300 {
-            let snapshot = bindings_from_response(message, facts, &POLICY, now).map_err(|error| error.label())?;
-            let Some(snapshot) = snapshot else { return Err("register_malformed") };
-            if let Some(source) = heard.source {
-                self.sockets.accepts_registrations(source);
-            }
-            expires_s = snapshot.bindings().map(|binding| binding.expires_at - now.tick).max();
-            let is_query = asked.as_ref().is_some_and(|asked| asked.is_query);
-            (outcome, device) = self.bind(&snapshot, facts, is_query, now);
-        } else if matches!(status, 401 | 407) {
-            outcome = RegistrationOutcome::Challenged;
-        }
-        if !is_first {
-            return Ok(());
-        }
-        let mut registration = match &asked {
-            Some(asked) => asked.outcome(outcome, now.unix),
-            None => {
-                let to = message.to().map_err(|error| error.label())?.uri.key();
-                unasked(&to.user, &to.host, outcome, now.unix)
-            }
-        };
-        registration.status = Some(status);
-        registration.device = device.or_else(|| self.office.by_user(&registration.user));
-        registration.expires_s = expires_s.and_then(|ms| u32::try_from(ms.div_ceil(1000)).ok());
-        self.registered(registration);
-        Ok(())
-    }
-
-    /// What a 2xx lists replaces what was known.
-    fn bind(
-        &mut self,
-        snapshot: &Snapshot,
-        _facts: Option<&RequestFacts>,
-        is_query: bool,
-        now: Now,
-    ) -> (RegistrationOutcome, Option<crate::model::DeviceId>) {
-        let lists_any = snapshot.bindings().next().is_some();
-        let known = self.office.by_user(&snapshot.user);
-        let device = match known {
-            None if lists_any => self.office.appear(&snapshot.user, Origin::Registration, Some(now.unix)),
-            known => known,
-        };
-        let Some(id) = device else {
-            let outcome = if is_query { RegistrationOutcome::Queried } else { RegistrationOutcome::Unregistered };
-            return (outcome, None);
-        };
-        let before = self.office.phone_mut(id).map(|phone| phone.bindings.as_slice()).unwrap_or_default();
-        let was_bound = !before.is_empty();
-        if let Decision::Accept { bindings, .. } = snapshot.over(before, &POLICY, now) {
-            let news = self.office.bind(id, bindings, now, "unregistered");
-            self.news.extend(news.into_iter().map(News::Transition));
-        }
-        let outcome = match (is_query, lists_any, was_bound) {
-            (true, ..) => RegistrationOutcome::Queried,
-            (_, false, _) => RegistrationOutcome::Unregistered,
-            (_, true, false) => RegistrationOutcome::Registered,
-            (_, true, true) => RegistrationOutcome::Refreshed,
-        };
-        (outcome, Some(id))
-    }
-
-    fn registered(&mut self, registration: Registration) {
-        *self.by_outcome.entry(registration.outcome).or_default() += 1;
-        let device = registration.device.or_else(|| self.office.by_user(&registration.user));
-        if let Some(phone) = device.and_then(|device| self.office.phone_mut(device)) {
-            phone.registered(registration.outcome, &registration.host, registration.at);
-        }
-        self.news.push(News::Registration(registration));
-    }
-
-    fn observe(&mut self, message: &Message<'_>, heard: &Heard<'_>, now: Now) {
-        let sighting = Sighting {
-            message,
-            pbx: self.office.pbx_id(),
-            feed: heard.feed,
-            source: heard.source,
-            destination: heard.destination,
-            hop: self.sockets.hop(heard.source, heard.destination),
-        };
-        let mut events = std::mem::take(&mut self.events);
-        match self.tracker.observe(now, &sighting, &mut events) {
-            Seen::Followed | Seen::Early | Seen::Ignored => {}
-            Seen::Limited(limit) => count(&mut self.dropped, limit),
-            Seen::Broken(error) => count(&mut self.dropped, error.label()),
-        }
-        self.apply_events(now, &mut events);
-        self.events = events;
-    }
-
-    fn apply_events(&mut self, at: Now, events: &mut Vec<PbxEvent>) {
-        for event in events.drain(..) {
-            if let LegEvent::Started(start) = &event.event {
-                self.appear(start, at);
-            }
-            self.apply(at, &Input::Event(&event));
-        }
-    }
-
-    /// A capture seldom has the registration of every phone in it. Whoever calls the PBX, or is called by it, by an
-    /// internal number is one of its phones; so is who is called by a name, as contacts of phones often are.
-    fn appear(&mut self, start: &LegStart, at: Now) {
-        let (user, bound, may_be_name) = match start.hop {
-            Hop::ToPbx => (&start.from.user, start.contact.as_ref(), false),
-            Hop::FromPbx => (&start.to.user, Some(&start.target), true),
-            Hop::Unknown => return,
-        };
-        let pbx = self.office.pbx_id();
-        let is_known = bound.is_some_and(|contact| {
-            !self.office.devices_by_contact(pbx, contact).is_empty() || self.office.by_user(&contact.user).is_some()
-        });
-        if is_known || self.office.by_user(user).is_some() || !self.office.devices_by_extension(pbx, user).is_empty() {
-            return;
-        }
-        match self.plan.read(user).class {
-            NumberClass::Internal => self.office.appear(user, Origin::Call, Some(at.unix)),
-            NumberClass::Name if may_be_name => self.office.appear(&start.target.user, Origin::Call, Some(at.unix)),
-            _ => None,
-        };
-    }
-
-    fn apply(&mut self, now: Now, input: &Input<'_>) {
-        for effect in self.switchboard.apply(now, input, &self.office) {
-            match effect {
-                Effect::Call(call) => self.calls.change(&call, now.unix, &self.office, &mut self.news),
-                // The call carries its offers.
-                Effect::Offer(_) => {}
-                Effect::Trail(entry) => {
-                    if self.office.has_users() {
-                        self.calls.note(*entry);
-                    }
-                }
-                Effect::DeviceCalled { device, external, at, .. } => {
-                    if let Some(phone) = self.office.phone_mut(device) {
-                        phone.called(external, at);
-                    }
-                }
-                Effect::Merged { from, into } => self.calls.merge(from, into),
-                Effect::Dropped(what) => count(&mut self.dropped, what),
-            }
-        }
+    pub fn finish(self) -> Vec<News> {
+        let Self { mut wire, mut engine, records, last_us, .. } = self;
+        wire.finish(last_us, &mut |heard| engine.hear(&heard));
+        engine.finish(records, wire.skipped)
     }
 }
-
-fn count(counts: &mut BTreeMap<&'static str, u64>, reason: &'static str) {
-    *counts.entry(reason).or_default() += 1;
-}
-
-/// As for passive feeds of the daemon.
-const POLICY: Policy = Policy {
-    expires_min_s: 60,
-    expires_default_s: 3_600,
-    expires_max_s: EXPIRES_MAX_S,
-    contacts_max: 32,
-    overflow: crate::sip::registrar::Overflow::DropOldest,
-    source: BindingSource::Passive,
-};
-/// A capture is seldom stopped at a good moment: what ends by itself within this time is let end.
-const SETTLE_MS: u64 = 3_000;
