@@ -69,7 +69,7 @@ fn replay(path: &Path) -> (Times, Totals) {
     let (started, cpu) = (Instant::now(), on_cpu());
     let mut captures = Captures::open(&[path.to_owned()]).expect("the capture is good");
     let mut replay = Replay::new(&Links::default()).expect("no links");
-    while let Some((at_us, record)) = captures.next().expect("the capture is whole") {
+    while let Some((at_us, record)) = captures.next_record().expect("the capture is whole") {
         replay.take(at_us, record);
         replay.news().for_each(drop);
     }

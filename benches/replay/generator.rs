@@ -42,7 +42,8 @@ pub fn write(path: &Path, messages: u64) {
 
 /// Reads a fixture: Ethernet, IPv4, UDP.
 fn read(name: &str) -> Vec<Message> {
-    let bytes = std::fs::read(format!("{}/fixtures/pcap/sip-{name}.pcap", env!("CARGO_MANIFEST_DIR"))).expect("it is there");
+    let bytes =
+        std::fs::read(format!("{}/fixtures/pcap/sip-{name}.pcap", env!("CARGO_MANIFEST_DIR"))).expect("it is there");
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four"));
     let mut messages: Vec<Message> = Vec::new();
     let (mut at, mut first) = (24, None);
@@ -126,7 +127,9 @@ fn renamed(text: &str, copy: u32) -> String {
         let name = line.split(':').next().unwrap_or_default();
         let mut line = match name {
             "Call-ID" | "i" => format!("{line}-{copy}x"),
-            _ => line.replace("branch=z9hG4bK", &format!("branch=z9hG4bK{copy}x")).replace(";tag=", &format!(";tag={copy}x")),
+            _ => line
+                .replace("branch=z9hG4bK", &format!("branch=z9hG4bK{copy}x"))
+                .replace(";tag=", &format!(";tag={copy}x")),
         };
         for extension in ["101", "102", "103"] {
             let number = format!("{}{phone:04}", &extension[2..]);
@@ -161,7 +164,13 @@ fn same_contacts(text: &str) -> String {
 }
 
 const SCENARIOS: [&str; 8] = [
-    "register", "direct-answered", "register", "queue-call", "internal-call", "direct-cancel", "outbound-answered",
+    "register",
+    "direct-answered",
+    "register",
+    "queue-call",
+    "internal-call",
+    "direct-cancel",
+    "outbound-answered",
     "register",
 ];
 const PHONES: u32 = 2_000;

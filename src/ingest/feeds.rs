@@ -64,7 +64,11 @@ async fn pbx_of(config: &config::Feed, registry: &Registry, stop: &CancellationT
         }
         if !told {
             told = true;
-            tracing::error!(feed = config.name, pbx = config.pbx, "there is no PBX of this name; the feed waits for it");
+            tracing::error!(
+                feed = config.name,
+                pbx = config.pbx,
+                "there is no PBX of this name; the feed waits for it"
+            );
         }
         tokio::select! {
             () = stop.cancelled() => return None,

@@ -201,7 +201,10 @@ mod tests {
 
     #[test]
     fn without_qop_the_answer_is_that_of_rfc_2069() {
-        let challenge = Challenge::parse("Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"", false);
+        let challenge = Challenge::parse(
+            "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"",
+            false,
+        );
         let credentials = Credentials { user: "Mufasa".into(), password: "CircleOfLife".into() };
         let (_, value) = challenge.unwrap().answer(&credentials, "GET", "/dir/index.html", 1, "x");
         assert_eq!(proof(&value), "1949323746fe6a43ef61f9606e7febea");

@@ -20,7 +20,13 @@ fn a_good_capture_ends_with_0_and_a_table() {
     let output = run(&["fixtures/pcap/sip-direct-answered.pcap", "fixtures/pcap/sip-register.pcap"]);
     let out = text(&output.stdout);
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
-    for part in ["inbound   +14155550100 (Jane Caller)", "answered", "101@127.0.0.1", "connected", "21 SIP messages in 21 records"] {
+    for part in [
+        "inbound   +14155550100 (Jane Caller)",
+        "answered",
+        "101@127.0.0.1",
+        "connected",
+        "21 SIP messages in 21 records",
+    ] {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
     }
 }

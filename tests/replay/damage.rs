@@ -91,7 +91,9 @@ fn a_dump_of_something_else_is_damaged_where_it_stops_being_hep() {
     let found = read(&file);
     assert_eq!(
         found.errors[0].to_string(),
-        format!("capture: damaged at byte {length}: the length of no HEP packet where packet 9 should be; what was whole before it was replayed")
+        format!(
+            "capture: damaged at byte {length}: the length of no HEP packet where packet 9 should be; what was whole before it was replayed"
+        )
     );
     assert_eq!(found.devices().len(), 2);
 }

@@ -68,7 +68,7 @@ pub fn replay_from(reader: Box<dyn Read>, links: &Links) -> Found {
 pub fn drive(captures: &mut Captures, links: &Links, found: &mut Found) {
     let mut replay = Replay::new(links).expect("the links are good");
     loop {
-        match captures.next() {
+        match captures.next_record() {
             Ok(Some((at_us, record))) => replay.take(at_us, record),
             Ok(None) => break,
             Err(error) => found.errors.push(error),

@@ -3,11 +3,10 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use hookswitch::ingest::capture::Captures;
 use hookswitch::ingest::replay::{Links, News, QueueHappening};
 use hookswitch::model::{Direction, OfferState, Outcome};
 
-use crate::heard::{Drip, Found, drive, replay, replay_from};
+use crate::heard::{Drip, replay, replay_from};
 
 fn log(name: &str) -> Vec<u8> {
     std::fs::read(path(name)).expect("the log is there")
@@ -35,7 +34,8 @@ fn an_ami_log_shows_the_calls_that_were() {
 #[test]
 fn an_ami_log_shows_the_queue_and_who_answered() {
     let found = replay(log("queue-call"));
-    let event = |news: &News| if let News::Queue(event) = news { Some((event.name.clone(), event.event)) } else { None };
+    let event =
+        |news: &News| if let News::Queue(event) = news { Some((event.name.clone(), event.event)) } else { None };
     let events: Vec<_> = found.news.iter().filter_map(event).collect();
     let of_calls: Vec<_> = events
         .into_iter()
@@ -75,14 +75,4 @@ fn a_log_cut_anywhere_or_read_byte_by_byte_gives_the_same_for_the_whole_part() {
         let found = replay_from(Box::new(Cursor::new(file[..cut].to_vec())), &Links::default());
         assert_eq!(found.news, whole.news[..found.news.len()], "cut at {cut}");
     }
-}
-
-#[test]
-fn a_log_and_a_capture_of_one_call_are_one_call() {
-    let mut found = Found::default();
-    let files = [PathBuf::from("fixtures/pcap/sip-direct-answered.pcap"), path("direct-answered")];
-    drive(&mut Captures::open(&files).expect("both are good"), &Links::default(), &mut found);
-    let calls = found.calls();
-    let answered = calls.iter().filter(|call| call.outcome == Some(Outcome::Answered)).count();
-    assert_eq!((calls.len(), answered), (1, 1), "{calls:#?}");
 }

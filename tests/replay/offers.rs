@@ -44,26 +44,21 @@ fn the_outcome_is_that_of_each_scenario() {
 }
 
 #[test]
-fn an_outbound_call_is_known_by_the_digit_dialled_before_it() {
-    let calls = with_links("outbound-answered", "[account.number_plan]\noutside_prefix = \"9\"\n").calls();
-    let [call] = calls.as_slice() else { panic!("{calls:#?}") };
-    assert_eq!((call.direction, call.outcome), (Direction::Outbound, Some(Outcome::Answered)));
-    assert_eq!(call.callee.number.as_deref(), Some("+14155550123"));
-}
-
-#[test]
 fn registrations_are_told_by_outcome_and_devices_as_they_end() {
     let found = replay(fixture("unregister"));
     let outcomes: Vec<_> = found.registrations().iter().map(|one| (one.outcome, one.status)).collect();
     use RegistrationOutcome::{Challenged, Registered, Unregistered};
-    assert_eq!(outcomes, [(Challenged, Some(401)), (Registered, Some(200)), (Challenged, Some(401)), (Unregistered, Some(200))]);
+    assert_eq!(
+        outcomes,
+        [(Challenged, Some(401)), (Registered, Some(200)), (Challenged, Some(401)), (Unregistered, Some(200))]
+    );
     let devices = found.devices();
     assert_eq!((&*devices[0].user, devices[0].state), ("101", DeviceState::Disconnected));
     let connected = replay(fixture("register")).devices();
-    assert_eq!(connected.iter().map(|device| (&*device.user, device.state)).collect::<Vec<_>>(), [
-        ("101", DeviceState::Connected),
-        ("102", DeviceState::Connected),
-    ]);
+    assert_eq!(
+        connected.iter().map(|device| (&*device.user, device.state)).collect::<Vec<_>>(),
+        [("101", DeviceState::Connected), ("102", DeviceState::Connected),]
+    );
     assert!(connected[0].contacts[0].uri.starts_with("sip:101-0x"), "{connected:?}");
 }
 
@@ -109,7 +104,8 @@ fn queue_events_are_told_when_a_rule_or_a_number_shows_the_queue() {
     let links = "[[queues]]\nname = \"sales\"\nnumber = \"600\"\n";
     let events = |name: &str| {
         let found = with_links(name, links);
-        let event = |news: &News| if let News::Queue(event) = news { Some((event.name.clone(), event.event)) } else { None };
+        let event =
+            |news: &News| if let News::Queue(event) = news { Some((event.name.clone(), event.event)) } else { None };
         found.news.iter().filter_map(event).collect::<Vec<_>>()
     };
     let sales = |event| ("sales".to_owned(), event);

@@ -88,7 +88,8 @@ pub fn pcapng(big_endian: bool, link: u16, frames: impl IntoIterator<Item = (u64
     let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface), block(0x0bad, b"whatever")].concat();
     for (at_us, frame) in frames {
         let ns = at_us * 1000;
-        let (high, low) = (u32::try_from(ns >> 32).expect("32 bits"), u32::try_from(ns & 0xffff_ffff).expect("32 bits"));
+        let (high, low) =
+            (u32::try_from(ns >> 32).expect("32 bits"), u32::try_from(ns & 0xffff_ffff).expect("32 bits"));
         let length = u32::try_from(frame.len()).expect("short");
         let mut body = [word(0), word(high), word(low), word(length), word(length)].concat();
         body.extend_from_slice(&frame);

@@ -98,10 +98,12 @@ fn alike(found: &Found, plain: &Found, what: &str) {
     (found_totals.records, plain_totals.records) = (0, 0);
     (found_totals.skipped, plain_totals.skipped) = Default::default();
     assert_eq!(found_totals, plain_totals, "{what}");
-    let calls = |found: &Found| found.calls().iter().map(|call| (call.outcome, call.ring_ms, call.talk_ms)).collect::<Vec<_>>();
+    let calls =
+        |found: &Found| found.calls().iter().map(|call| (call.outcome, call.ring_ms, call.talk_ms)).collect::<Vec<_>>();
     assert_eq!(calls(found), calls(plain), "{what}");
-    let registrations =
-        |found: &Found| found.registrations().into_iter().map(|one| (one.at, one.user, one.outcome)).collect::<Vec<_>>();
+    let registrations = |found: &Found| {
+        found.registrations().into_iter().map(|one| (one.at, one.user, one.outcome)).collect::<Vec<_>>()
+    };
     assert_eq!(registrations(found), registrations(plain), "{what}");
 }
 
@@ -120,7 +122,8 @@ fn fragments_in_any_order_and_twice() {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (id, packet) in (1_u16..).zip(ip(name)) {
             let whole = payload(&packet.ip);
-            let pieces: Vec<(usize, &[u8])> = whole.chunks(160).enumerate().map(|(n, piece)| (n * 160, piece)).collect();
+            let pieces: Vec<(usize, &[u8])> =
+                whole.chunks(160).enumerate().map(|(n, piece)| (n * 160, piece)).collect();
             for (offset, piece) in pieces.into_iter().rev() {
                 let has_more = u16::from(offset + piece.len() < whole.len());
                 let offset = u16::try_from(offset).unwrap();

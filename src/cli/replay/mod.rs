@@ -69,7 +69,7 @@ fn replay<W: Write>(captures: &mut Captures, links: &Links, output: &mut Output<
     let mut progress = Progress::new();
     let (mut records, mut code) = (0_u64, ExitCode::SUCCESS);
     loop {
-        match captures.next() {
+        match captures.next_record() {
             Ok(Some((at_us, record))) => replay.take(at_us, record),
             Ok(None) => break,
             Err(error) => {

@@ -138,9 +138,15 @@ impl<W: Write> Table<W> {
         let agent = contact.and_then(|contact| contact.user_agent.clone()).unwrap_or_default();
         let mut registrations = String::new();
         for (outcome, count) in &device.registrations {
-            let _ = write!(registrations, "{}{} {count}", if registrations.is_empty() { "" } else { ", " }, outcome.as_str());
+            let _ = write!(
+                registrations,
+                "{}{} {count}",
+                if registrations.is_empty() { "" } else { ", " },
+                outcome.as_str()
+            );
         }
-        let name = if device.host.is_empty() { device.user.clone() } else { format!("{}@{}", device.user, device.host) };
+        let name =
+            if device.host.is_empty() { device.user.clone() } else { format!("{}@{}", device.user, device.host) };
         writeln!(self.out, "{name:<28}  {state:<12}  {:>5}  {at:<22}  {agent:<24.24}  {registrations}", device.in_calls)
     }
 
@@ -168,13 +174,19 @@ impl<W: Write> Table<W> {
             writeln!(self.out, "offers      {}", totals.offers)?;
         }
         let seen_again = [("captured_twice", totals.captured_twice), ("on_other_ways", totals.on_other_ways)];
-        self.counts("seen again", seen_again.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count)))?;
+        self.counts(
+            "seen again",
+            seen_again.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count)),
+        )?;
         self.counts("malformed", totals.malformed.iter())?;
         self.counts("dropped", totals.dropped.iter())?;
         let odd = [("out_of_order", totals.stamps_out_of_order), ("clock_set_back", totals.clock_set_back)];
         self.counts("stamps", odd.iter().filter(|(_, count)| *count > 0).map(|(name, count)| (name, count)))?;
         let skipped = serde_json::to_value(&totals.skipped).map_err(io::Error::from)?;
-        let skipped: BTreeMap<&String, u64> = skipped.as_object().into_iter().flatten()
+        let skipped: BTreeMap<&String, u64> = skipped
+            .as_object()
+            .into_iter()
+            .flatten()
             .filter_map(|(name, count)| Some((name, count.as_u64().filter(|count| *count > 0)?)))
             .collect();
         self.counts("skipped", skipped.iter())

@@ -233,8 +233,7 @@ mod tests {
     #[test]
     fn bare_line_feeds_extra_empty_lines_and_values_with_colons_are_fine() {
         let (frames, _) = read(b"\n\nEvent: A\nURI: sip:101@192.0.2.1:5060\nEmpty:\nTight:x\n\n\n\r\nEvent: B\n\n");
-        let first =
-            message([("Event", "A"), ("URI", "sip:101@192.0.2.1:5060"), ("Empty", ""), ("Tight", "x")]);
+        let first = message([("Event", "A"), ("URI", "sip:101@192.0.2.1:5060"), ("Empty", ""), ("Tight", "x")]);
         assert_eq!(frames, [first, message([("Event", "B")])]);
     }
 
@@ -265,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_commands_output_derails_nothing_with_or_without_its_end_mark() {
-        let old = b"Response: Follows\r\nActionID: 7\r\nNot a field\n\nEvents: 3\n--END COMMAND--\r\n\r\nEvent: B\r\n\r\n";
+        let old =
+            b"Response: Follows\r\nActionID: 7\r\nNot a field\n\nEvents: 3\n--END COMMAND--\r\n\r\nEvent: B\r\n\r\n";
         assert_eq!(read(old).0, [message([("Response", "Follows")]), message([("Event", "B")])]);
         let torn = b"Response: Follows\r\nNot a field\n\r\n\r\nEvent: B\r\n\r\nEvent: C\r\n\r\n";
         assert_eq!(read(torn).0.last(), Some(&message([("Event", "C")])));

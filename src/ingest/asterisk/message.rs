@@ -131,7 +131,10 @@ mod tests {
     #[test]
     fn switches_and_numbers_are_read_as_asterisk_writes_them() {
         let message = Message::from([("Paused", "1"), ("Dynamic", "no"), ("Penalty", " 5"), ("Wait", "soon")]);
-        assert_eq!((message.flag("Paused"), message.flag("Dynamic"), message.flag("Wait")), (Some(true), Some(false), None));
+        assert_eq!(
+            (message.flag("Paused"), message.flag("Dynamic"), message.flag("Wait")),
+            (Some(true), Some(false), None)
+        );
         assert_eq!((message.number::<u32>("Penalty"), message.number::<u32>("Wait")), (Some(5), None));
     }
 }

@@ -130,7 +130,11 @@ impl<'a> Session<'a> {
             Output::Refused { action } => {
                 if self.refused.insert(action) {
                     let feed = self.connector.handle.name();
-                    tracing::warn!(feed, action, "Asterisk does not let us ask this; see the write line in manager.conf");
+                    tracing::warn!(
+                        feed,
+                        action,
+                        "Asterisk does not let us ask this; see the write line in manager.conf"
+                    );
                 }
                 Ok(())
             }

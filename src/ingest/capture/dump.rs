@@ -11,7 +11,7 @@ pub(super) struct Lengths;
 pub(super) struct Plain;
 
 impl Lengths {
-    pub(super) fn advance(&mut self, source: &mut Source) -> Result<Option<Place>, Broken> {
+    pub(super) fn advance(source: &mut Source) -> Result<Option<Place>, Broken> {
         let &[a, b, c, d, ..] = source.want(LENGTH_LEN)? else {
             return if source.data().is_empty() { Ok(None) } else { Err(Broken::Off) };
         };
@@ -24,7 +24,7 @@ impl Lengths {
 }
 
 impl Plain {
-    pub(super) fn advance(&mut self, source: &mut Source) -> Result<Option<Place>, Broken> {
+    pub(super) fn advance(source: &mut Source) -> Result<Option<Place>, Broken> {
         let begun = source.want(hep::HEADER_LEN)?;
         if begun.is_empty() {
             return Ok(None);

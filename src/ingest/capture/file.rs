@@ -159,8 +159,8 @@ pub(super) struct Capture {
 enum Reader {
     Pcap(Pcap),
     PcapNg(PcapNg),
-    HepLengths(Lengths),
-    HepPlain(Plain),
+    HepLengths,
+    HepPlain,
     Log(Log),
 }
 
@@ -218,15 +218,20 @@ impl Capture {
         let reader = match kind {
             Kind::Pcap => Pcap::open(&mut source).map(Reader::Pcap),
             Kind::PcapNg => Ok(Reader::PcapNg(PcapNg::default())),
-            Kind::HepLengths => Ok(Reader::HepLengths(Lengths)),
-            Kind::HepPlain => Ok(Reader::HepPlain(Plain)),
+            Kind::HepLengths => Ok(Reader::HepLengths),
+            Kind::HepPlain => Ok(Reader::HepPlain),
             Kind::Ami => Log::open(&mut source).map(Reader::Log),
             Kind::EventSocket => return Err(FileError::Unknown { path, what: EVENT_SOCKET_NOT_YET }),
         };
         match reader {
             Ok(reader) => Ok(Self { path, kind, source, reader, place: None, at_us: 0, records: 0, number }),
             Err(Broken::Io(error)) => Err(FileError::Unreadable { path, error }),
-            Err(_) => Err(FileError::BreaksOff { path, offset: 0, what: "the header of a capture file, before packet", number: 1 }),
+            Err(_) => Err(FileError::BreaksOff {
+                path,
+                offset: 0,
+                what: "the header of a capture file, before packet",
+                number: 1,
+            }),
         }
     }
 
@@ -283,8 +288,8 @@ impl Capture {
         match &mut self.reader {
             Reader::Pcap(pcap) => pcap.advance(&mut self.source),
             Reader::PcapNg(pcapng) => pcapng.advance(&mut self.source),
-            Reader::HepLengths(dump) => dump.advance(&mut self.source),
-            Reader::HepPlain(dump) => dump.advance(&mut self.source),
+            Reader::HepLengths => Lengths::advance(&mut self.source),
+            Reader::HepPlain => Plain::advance(&mut self.source),
             Reader::Log(log) => log.advance(&mut self.source),
         }
     }

@@ -129,7 +129,14 @@ mod tests {
         Packet { source, destination, protocol: 17, id: Some(id), fragment: None, payload, is_cut: false }
     }
 
-    fn add(fragments: &mut Fragments, at_us: i64, id: u32, offset: usize, has_more: bool, text: &[u8]) -> Option<String> {
+    fn add(
+        fragments: &mut Fragments,
+        at_us: i64,
+        id: u32,
+        offset: usize,
+        has_more: bool,
+        text: &[u8],
+    ) -> Option<String> {
         let fragment = Fragment { offset, has_more };
         let whole = fragments.add(at_us, &piece(id, text), fragment, &mut Skipped::default())?;
         Some(String::from_utf8(whole.1).unwrap())

@@ -36,7 +36,7 @@ fn after_ethernet(frame: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Steps over VLAN tags (one, or two as in Q-in-Q), MPLS labels and PPPoE.
+/// Steps over VLAN tags (one, or two as in Q-in-Q), MPLS labels and a session of `PPPoE`.
 fn after_ethertype(mut ethertype: u16, mut rest: &[u8]) -> Option<&[u8]> {
     for _ in 0..TAGS_MAX {
         match ethertype {

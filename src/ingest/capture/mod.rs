@@ -108,7 +108,7 @@ impl Captures {
     ///
     /// # Errors
     /// When the rest of a file can't be read. The other files go on with the next call.
-    pub fn next(&mut self) -> Result<Option<(i64, Record<'_>)>, FileError> {
+    pub fn next_record(&mut self) -> Result<Option<(i64, Record<'_>)>, FileError> {
         if let Some(at) = self.current.take() {
             self.step(at)?;
         }

@@ -51,7 +51,10 @@ pub(super) fn find_sip(bytes: &[u8]) -> Option<usize> {
 /// Whether a message may begin here that goes on in the next piece: part of a first line, and nothing else yet.
 pub(super) fn may_begin_sip(bytes: &[u8]) -> bool {
     let is_first = bytes.first().is_some_and(|byte| byte.is_ascii_uppercase() || matches!(byte, b'\r' | b'\n'));
-    is_first && bytes.len() < LINE_LEN_MAX && (begins_like_a_break(bytes) || !bytes.contains(&b'\n')) && bytes.is_ascii()
+    is_first
+        && bytes.len() < LINE_LEN_MAX
+        && (begins_like_a_break(bytes) || !bytes.contains(&b'\n'))
+        && bytes.is_ascii()
 }
 
 fn begins_like_a_break(bytes: &[u8]) -> bool {
@@ -75,7 +78,9 @@ mod tests {
         assert_eq!(content(b"\r\nTICKLE sip:101@pbx.example SIP/2.0\nVia: x\r\n"), Some(Content::Sip));
         assert_eq!(content(b"SIP/2.0 200 OK\r\n"), Some(Content::Sip));
         assert_eq!(content(b"HEP3\0\x10"), Some(Content::Hep));
-        for other in [&b""[..], b"\r\n\r\n", b"GET / HTTP/1.1\r\n", b"\x80\0\x01", b"\x01\x01\0\0", b"SIP/2.0", b"jaK\0"] {
+        for other in
+            [&b""[..], b"\r\n\r\n", b"GET / HTTP/1.1\r\n", b"\x80\0\x01", b"\x01\x01\0\0", b"SIP/2.0", b"jaK\0"]
+        {
             assert_eq!(content(other), None, "{other:?}");
         }
     }

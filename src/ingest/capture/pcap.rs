@@ -25,11 +25,13 @@ pub(super) struct PcapNg {
     interfaces: Vec<Interface>,
 }
 
-type ParseFrame =
-    for<'a> fn(
-        &'a [u8],
-    )
-        -> pcap_parser::nom::IResult<&'a [u8], pcap_parser::LegacyPcapBlock<'a>, pcap_parser::PcapError<&'a [u8]>>;
+type ParseFrame = for<'a> fn(
+    &'a [u8],
+) -> pcap_parser::nom::IResult<
+    &'a [u8],
+    pcap_parser::LegacyPcapBlock<'a>,
+    pcap_parser::PcapError<&'a [u8]>,
+>;
 
 #[derive(Clone, Copy)]
 struct Interface {
@@ -137,14 +139,16 @@ impl PcapNg {
             }
             Block::EnhancedPacket(packet) => {
                 let interface = usize::try_from(packet.if_id).ok().and_then(|id| self.interfaces.get(id));
-                let interface = interface.ok_or(Broken::Damaged("a packet of an interface that was never described"))?;
+                let interface =
+                    interface.ok_or(Broken::Damaged("a packet of an interface that was never described"))?;
                 let at_us = interface.stamp(packet.ts_high, packet.ts_low);
                 let claimed = usize::try_from(packet.caplen).unwrap_or(usize::MAX).min(packet.data.len());
                 return Ok(Some(place(ENHANCED_AT, claimed, interface.link, Some(at_us), length)));
             }
             Block::SimplePacket(packet) => {
                 let interface = self.interfaces.first();
-                let interface = interface.ok_or(Broken::Damaged("a packet of an interface that was never described"))?;
+                let interface =
+                    interface.ok_or(Broken::Damaged("a packet of an interface that was never described"))?;
                 let claimed = usize::try_from(packet.origlen).unwrap_or(usize::MAX).min(packet.data.len());
                 return Ok(Some(place(SIMPLE_AT, claimed, interface.link, None, length)));
             }

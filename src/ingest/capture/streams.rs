@@ -37,7 +37,7 @@ pub(super) enum Cut<'a> {
 /// All connections.
 #[derive(Default)]
 pub(super) struct Streams {
-    streams: HashMap<Flow, Stream>,
+    flows: HashMap<Flow, Stream>,
     /// Those that wait for a missing segment, by when they give up.
     waiting: BTreeSet<(i64, Flow)>,
     held: usize,
@@ -102,11 +102,11 @@ impl Streams {
             return;
         }
         // Bare acknowledgements begin no stream.
-        if segment.payload.is_empty() && !self.streams.contains_key(&flow) {
+        if segment.payload.is_empty() && !self.flows.contains_key(&flow) {
             return;
         }
         self.make_room(at_us, skipped);
-        let stream = self.streams.entry(flow).or_insert_with(|| Stream { next: segment.sequence, ..Stream::default() });
+        let stream = self.flows.entry(flow).or_insert_with(|| Stream { next: segment.sequence, ..Stream::default() });
         stream.heard_us = at_us;
         stream.finishes |= segment.finishes;
         self.held -= stream.ahead_len;
@@ -122,12 +122,12 @@ impl Streams {
     /// The capture is over: what waits for missing segments waits no longer.
     pub(super) fn finish(&mut self, skipped: &mut Skipped, out: &mut impl FnMut(Flow, Cut<'_>)) {
         self.give_up(i64::MAX, skipped, out);
-        self.streams.clear();
+        self.flows.clear();
         self.held = 0;
     }
 
     fn begin(&mut self, at_us: i64, flow: Flow, next: u32, skipped: &mut Skipped) {
-        if let Some(known) = self.streams.get_mut(&flow) {
+        if let Some(known) = self.flows.get_mut(&flow) {
             // The same SYN again, or one that was captured behind the data it came before.
             let behind = usize::try_from(known.next.wrapping_sub(next)).unwrap_or(usize::MAX);
             if behind <= WINDOW_MAX && at_us.saturating_sub(known.heard_us) < GAP_US {
@@ -137,11 +137,11 @@ impl Streams {
         }
         self.forget(flow);
         self.make_room(at_us, skipped);
-        self.streams.insert(flow, Stream { next, is_followed: true, heard_us: at_us, ..Stream::default() });
+        self.flows.insert(flow, Stream { next, is_followed: true, heard_us: at_us, ..Stream::default() });
     }
 
     fn end(&mut self, flow: Flow, skipped: &mut Skipped, out: &mut impl FnMut(Flow, Cut<'_>)) {
-        if let Some(stream) = self.streams.get_mut(&flow) {
+        if let Some(stream) = self.flows.get_mut(&flow) {
             self.held -= stream.ahead_len;
             while stream.skip_gap(skipped, &mut |cut| out(flow, cut)) {}
             self.held += stream.ahead_len;
@@ -150,7 +150,7 @@ impl Streams {
     }
 
     fn forget(&mut self, flow: Flow) {
-        if let Some(stream) = self.streams.remove(&flow) {
+        if let Some(stream) = self.flows.remove(&flow) {
             self.held -= stream.ahead_len;
             if let Some(at) = stream.gives_up_us {
                 self.waiting.remove(&(at, flow));
@@ -160,7 +160,7 @@ impl Streams {
 
     /// Notes until when the stream waits, if it has a gap; one that holds too much waits no longer.
     fn wait(&mut self, at_us: i64, flow: Flow, skipped: &mut Skipped, out: &mut impl FnMut(Flow, Cut<'_>)) {
-        let Some(stream) = self.streams.get_mut(&flow) else { return };
+        let Some(stream) = self.flows.get_mut(&flow) else { return };
         self.held -= stream.ahead_len;
         while stream.ahead_len > AHEAD_MAX || stream.ahead.len() > SEGMENTS_AHEAD_MAX || self.held > HELD_MAX {
             if !stream.skip_gap(skipped, &mut |cut| out(flow, cut)) {
@@ -185,7 +185,7 @@ impl Streams {
     fn give_up(&mut self, at_us: i64, skipped: &mut Skipped, out: &mut impl FnMut(Flow, Cut<'_>)) {
         while self.waiting.first().is_some_and(|(at, _)| *at <= at_us) {
             let Some((_, flow)) = self.waiting.pop_first() else { return };
-            let Some(stream) = self.streams.get_mut(&flow) else { continue };
+            let Some(stream) = self.flows.get_mut(&flow) else { continue };
             stream.gives_up_us = None;
             self.held -= stream.ahead_len;
             while stream.skip_gap(skipped, &mut |cut| out(flow, cut)) {}
@@ -198,22 +198,22 @@ impl Streams {
 
     /// Keeps the number of connections within its bound: those that were silent go first, then those without a message.
     fn make_room(&mut self, at_us: i64, skipped: &mut Skipped) {
-        if self.streams.len() < STREAMS_MAX {
+        if self.flows.len() < STREAMS_MAX {
             return;
         }
-        let before = self.streams.len();
+        let before = self.flows.len();
         let silent = |stream: &Stream| at_us.saturating_sub(stream.heard_us) > SILENT_US;
-        self.streams.retain(|_, stream| !stream.ahead.is_empty() || !silent(stream));
-        if self.streams.len() >= STREAMS_MAX {
+        self.flows.retain(|_, stream| !stream.ahead.is_empty() || !silent(stream));
+        if self.flows.len() >= STREAMS_MAX {
             let is_ours = |stream: &Stream| matches!(stream.content, Content::Sip(_) | Content::Hep(_));
-            self.streams.retain(|_, stream| !stream.ahead.is_empty() || is_ours(stream));
+            self.flows.retain(|_, stream| !stream.ahead.is_empty() || is_ours(stream));
         }
-        if self.streams.len() >= STREAMS_MAX {
-            self.streams.clear();
+        if self.flows.len() >= STREAMS_MAX {
+            self.flows.clear();
             self.waiting.clear();
             self.held = 0;
         }
-        skipped.tcp_streams += u64::try_from(before - self.streams.len()).unwrap_or(u64::MAX);
+        skipped.tcp_streams += u64::try_from(before - self.flows.len()).unwrap_or(u64::MAX);
     }
 }
 
@@ -250,7 +250,8 @@ impl Stream {
 
     /// Far from all that was seen: another connection of the same ports, whose beginning was not captured.
     fn restart(&mut self, segment: &Segment<'_>, skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        *self = Self { next: segment.sequence, heard_us: self.heard_us, gives_up_us: self.gives_up_us, ..Self::default() };
+        *self =
+            Self { next: segment.sequence, heard_us: self.heard_us, gives_up_us: self.gives_up_us, ..Self::default() };
         self.feed(segment.payload, skipped, out);
     }
 
@@ -408,7 +409,13 @@ mod tests {
     impl Wire {
         fn new(first: u32) -> Self {
             let mut wire = Self { streams: Streams::default(), skipped: Skipped::default(), heard: vec![], at_us: 0 };
-            wire.send(Segment { sequence: first.wrapping_sub(1), begins: true, finishes: false, resets: false, payload: b"" });
+            wire.send(Segment {
+                sequence: first.wrapping_sub(1),
+                begins: true,
+                finishes: false,
+                resets: false,
+                payload: b"",
+            });
             wire
         }
 

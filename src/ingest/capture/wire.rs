@@ -108,17 +108,17 @@ impl Wire {
     }
 
     fn udp(&mut self, at_us: i64, packet: &ip::Packet<'_>, bytes: &[u8], out: &mut impl FnMut(Heard<'_>)) {
-        let Some((&[a, b, c, d, e, f, _, _], rest)) = bytes.split_first_chunk::<8>() else {
+        let Some((header, rest)) = bytes.split_first_chunk::<8>() else {
             self.skipped.broken_ip += 1;
             return;
         };
-        let claimed = usize::from(u16::from_be_bytes([e, f])).saturating_sub(8);
+        let claimed = usize::from(u16::from_be_bytes([header[4], header[5]])).saturating_sub(8);
         let payload = rest.get(..claimed).filter(|payload| !payload.is_empty()).unwrap_or(rest);
         let at = |ip: IpAddr, port: [u8; 2]| SocketAddr::new(ip, u16::from_be_bytes(port));
         let way = Way {
             at_us,
-            source: at(packet.source, [a, b]),
-            destination: at(packet.destination, [c, d]),
+            source: at(packet.source, [header[0], header[1]]),
+            destination: at(packet.destination, [header[2], header[3]]),
             transport: Transport::Udp,
             packet: packet.id.filter(|id| *id != 0),
         };
@@ -159,9 +159,9 @@ impl Wire {
 
     /// A HEP packet says where its message went; where it does not, the way of its own says nothing about that.
     fn hep(&mut self, at_us: i64, way: Option<Way>, bytes: &[u8], out: &mut impl FnMut(Heard<'_>)) {
-        let packet = match hep::decode(bytes) {
-            Ok(packet) => packet,
-            Err(_) => return self.skipped.broken_hep += 1,
+        let Ok(packet) = hep::decode(bytes) else {
+            self.skipped.broken_hep += 1;
+            return;
         };
         match packet.content {
             hep::Content::Sip => {}
@@ -194,7 +194,15 @@ impl Way {
 
     fn say(self, bytes: &[u8], out: &mut impl FnMut(Heard<'_>)) {
         let Self { at_us, source, destination, transport, packet } = self;
-        out(Heard { at_us, source: Some(source), destination: Some(destination), transport, packet, feed: FeedKind::Mirror, bytes });
+        out(Heard {
+            at_us,
+            source: Some(source),
+            destination: Some(destination),
+            transport,
+            packet,
+            feed: FeedKind::Mirror,
+            bytes,
+        });
     }
 }
 

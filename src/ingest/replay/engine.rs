@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::calls::Calls;
 use super::copies::{Copies, Copy};
+use super::links::{Links, LinksError};
+use super::news::{News, Origin, QueueEvent, Registration, RegistrationOutcome, Totals};
 use super::office::{EXPIRES_MAX_S, Office};
 use super::registrations::{Registrations, unasked};
 use super::sockets::Sockets;
-use super::links::{Links, LinksError};
-use super::news::{News, Origin, QueueEvent, Registration, RegistrationOutcome, Totals};
 use super::tally::Tally;
 use super::timeline::Timeline;
 use crate::ingest::capture::{Heard, Skipped};
@@ -18,7 +18,7 @@ use crate::model::{
 use crate::registry::{ReportedContact, ReportedMember, ReportedQueue, merged};
 use crate::sip::dialog::{Seen, Sighting, Tracker};
 use crate::sip::registrar::{Decision, Policy, Snapshot, bindings_from_response};
-use crate::sip::{Message, Method, ScanError, scan};
+use crate::sip::{HeaderError, Message, Method, ScanError, scan};
 use crate::switchboard::{CompiledPlan, Effect, Input, NumberClass, Switchboard, View as _};
 
 /// Everything but the taking apart of packets and logs.
@@ -263,16 +263,15 @@ impl Engine {
             self.apply(at, &Input::Time);
             self.expire(at);
         }
-        while let Some(given_up) = self.registrations.overdue(until) {
-            if let Some(registration) = given_up {
+        while let Some(asked) = self.registrations.overdue(until) {
+            if let Some(registration) = asked.given_up() {
                 self.registered(registration);
             }
         }
     }
 
     fn next_deadline(&self) -> Option<crate::model::Tick> {
-        let deadlines =
-            [self.tracker.next_deadline(), self.switchboard.next_deadline(), self.office.next_deadline()];
+        let deadlines = [self.tracker.next_deadline(), self.switchboard.next_deadline(), self.office.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
@@ -284,8 +283,8 @@ impl Engine {
     }
 
     fn follow(&mut self, message: &Message<'_>, heard: &Heard<'_>, now: Now) -> Result<(), &'static str> {
-        let cseq = message.cseq().map_err(|error| error.label())?;
-        let call_id = message.try_call_id().map_err(|error| error.label())?;
+        let cseq = message.cseq().map_err(HeaderError::label)?;
+        let call_id = message.try_call_id().map_err(HeaderError::label)?;
         if let (Some(Method::Invite | Method::Register), Some(source), Some(destination)) =
             (message.method(), heard.source, heard.destination)
         {
@@ -321,14 +320,12 @@ impl Engine {
             return Ok(());
         }
         let asked = self.registrations.answer(key);
-        let (asked, is_first) = match asked {
-            Some((asked, is_first)) => (Some(asked.clone()), is_first),
-            None => (None, true),
-        };
+        let is_first = asked.as_ref().is_none_or(|(_, is_first)| *is_first);
+        let asked = asked.map(|(asked, _)| asked.clone());
         let facts = asked.as_ref().map(|asked| &asked.facts);
         let (mut outcome, mut device, mut expires_s) = (RegistrationOutcome::Refused, None, None);
         if status < 300 {
-            let snapshot = bindings_from_response(message, facts, &POLICY, now).map_err(|error| error.label())?;
+            let snapshot = bindings_from_response(message, facts, &POLICY, now).map_err(HeaderError::label)?;
             let Some(snapshot) = snapshot else { return Err("register_malformed") };
             if let Some(source) = heard.source {
                 self.sockets.accepts_registrations(source);
@@ -342,12 +339,11 @@ impl Engine {
         if !is_first {
             return Ok(());
         }
-        let mut registration = match &asked {
-            Some(asked) => asked.outcome(outcome, now.unix),
-            None => {
-                let to = message.to().map_err(|error| error.label())?.uri.key();
-                unasked(&to.user, &to.host, outcome, now.unix)
-            }
+        let mut registration = if let Some(asked) = &asked {
+            asked.outcome(outcome, now.unix)
+        } else {
+            let to = message.to().map_err(HeaderError::label)?.uri.key();
+            unasked(&to.user, &to.host, outcome, now.unix)
         };
         registration.status = Some(status);
         registration.device = device.or_else(|| self.office.by_user(&registration.user));

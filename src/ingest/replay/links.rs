@@ -6,7 +6,8 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::model::{
-    AccountId, AccountSettings, Member, MemberKind, MemberState, NumberPlan, PopOn, Queue, QueueId, QueueLogin, QueueRule, UnixMillis, User, UserId,
+    AccountId, AccountSettings, Member, MemberKind, MemberState, NumberPlan, PopOn, Queue, QueueId, QueueLogin,
+    QueueRule, UnixMillis, User, UserId,
 };
 
 /// What a links file says. Nothing in it is required.
@@ -198,7 +199,17 @@ impl Links {
             members.sort_by_key(|member| member.device);
             members.dedup_by_key(|member| member.device);
             let (name, number) = (queue.name.clone(), queue.number.clone());
-            Queue { id: QueueId(id(b'q', n)), account, pbx, name, number, members, created_at: UnixMillis(0), reported: false, absent_since: None }
+            Queue {
+                id: QueueId(id(b'q', n)),
+                account,
+                pbx,
+                name,
+                number,
+                members,
+                created_at: UnixMillis(0),
+                reported: false,
+                absent_since: None,
+            }
         });
         queues.collect()
     }

@@ -12,8 +12,8 @@ use super::links::{Links, LinksError};
 use super::news::{Names, Origin, QueueEvent, QueueHappening};
 use super::phone::Phone;
 use crate::model::{
-    Account, AccountId, Binding, ContactKey, DeviceId, Member, Now, Pbx, PbxId, Queue, QueueId, SiteId, Tick, Transition,
-    UnixMillis, User, UserId, UserQueues, canonical_user,
+    Account, AccountId, Binding, ContactKey, DeviceId, Member, Now, Pbx, PbxId, Queue, QueueId, SiteId, Tick,
+    Transition, UnixMillis, User, UserId, UserQueues, canonical_user,
 };
 use crate::registry::{ReportedMember, ReportedQueue, transitions};
 use crate::sip::Uri;
@@ -423,7 +423,14 @@ impl View for Office {
 }
 
 fn queue_event(queue: &Queue, event: QueueHappening, device: DeviceId, now: Now) -> QueueEvent {
-    QueueEvent { at: now.unix, queue: Some(queue.id), name: queue.name.clone(), event, call: None, device: Some(device) }
+    QueueEvent {
+        at: now.unix,
+        queue: Some(queue.id),
+        name: queue.name.clone(),
+        event,
+        call: None,
+        device: Some(device),
+    }
 }
 
 fn contact_key(contact: &str) -> Option<ContactKey> {

@@ -21,6 +21,7 @@ pub(super) struct Registrations {
 /// A REGISTER.
 #[derive(Clone)]
 pub(super) struct Asked {
+    at: Now,
     pub(super) facts: RequestFacts,
     hops: usize,
     user: Box<str>,
@@ -51,6 +52,7 @@ impl Registrations {
             return true;
         }
         let asked = Asked {
+            at: known.map_or(now, |known| known.at),
             facts: RequestFacts::from(&request),
             hops,
             user: (*request.user).into(),
@@ -73,16 +75,20 @@ impl Registrations {
     }
 
     /// The next request whose answer is overdue, or that had one long ago.
-    pub(super) fn overdue(&mut self, now: Now) -> Option<Option<Registration>> {
+    pub(super) fn overdue(&mut self, now: Now) -> Option<Asked> {
         let is_full = self.order.len() > ASKED_MAX;
-        let (at, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
-        let asked = self.asked.remove(&key)?;
-        let given_up = at.after(ANSWER_MS).unix;
-        Some((!asked.is_answered).then(|| asked.outcome(RegistrationOutcome::Unanswered, given_up)))
+        let (_, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
+        self.asked.remove(&key)
     }
 }
 
 impl Asked {
+    /// What became of it when its time is over; none when it had its answer.
+    pub(super) fn given_up(&self) -> Option<Registration> {
+        let at = self.at.after(ANSWER_MS).unix;
+        (!self.is_answered).then(|| self.outcome(RegistrationOutcome::Unanswered, at))
+    }
+
     /// What became of it.
     pub(super) fn outcome(&self, outcome: RegistrationOutcome, at: UnixMillis) -> Registration {
         Registration {

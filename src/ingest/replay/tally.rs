@@ -58,8 +58,20 @@ impl Tally {
 
 /// The commonest first.
 const METHODS: [&str; 14] = [
-    "INVITE", "ACK", "BYE", "REGISTER", "OPTIONS", "CANCEL", "NOTIFY", "SUBSCRIBE", "PUBLISH", "INFO", "PRACK", "UPDATE",
-    "REFER", "MESSAGE",
+    "INVITE",
+    "ACK",
+    "BYE",
+    "REGISTER",
+    "OPTIONS",
+    "CANCEL",
+    "NOTIFY",
+    "SUBSCRIBE",
+    "PUBLISH",
+    "INFO",
+    "PRACK",
+    "UPDATE",
+    "REFER",
+    "MESSAGE",
 ];
 const STATUSES: usize = 700;
 const OTHERS_MAX: usize = 64;

@@ -1,9 +1,9 @@
 //! Channel events become leg events.
 
+use super::super::message::Message;
 use super::cause::Unanswered;
 use super::channel::{CHANNELS_MAX, Channel, Identity, Listed, Told, Way};
 use super::name::{ChannelName, dialled_number};
-use super::super::message::Message;
 use super::{Decoder, Output};
 use crate::model::{Caller, ContactKey, Endpoint, Hop, LegEnd, LegEvent, LegStart, Now};
 

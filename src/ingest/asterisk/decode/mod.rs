@@ -177,16 +177,26 @@ impl Decoder {
             }
             "QueueCallerJoin" | "Join" => self.on_caller_joined(message, now, out),
             "QueueCallerLeave" | "QueueCallerAbandon" | "Leave" => self.on_caller_left(event, message, now, out),
-            "QueueMemberAdded" | "QueueMemberStatus" | "QueueMemberPause" | "QueueMemberPaused"
-            | "QueueMemberPenalty" | "QueueMemberRinginuse" => self.on_member(message, out),
+            "QueueMemberAdded"
+            | "QueueMemberStatus"
+            | "QueueMemberPause"
+            | "QueueMemberPaused"
+            | "QueueMemberPenalty"
+            | "QueueMemberRinginuse" => self.on_member(message, out),
             "QueueMemberRemoved" => self.on_member_removed(message, out),
             "ContactStatus" | "ContactStatusDetail" | "EndpointDetailComplete" => {
                 self.on_contact_event(event, message, out);
             }
             "PeerStatus" => self.on_peer_status(message, out),
             "DeviceStateChange" => self.on_device_state(message, out),
-            "EndpointList" | "EndpointListComplete" | "AorList" | "AorListComplete" | "ContactList"
-            | "ContactListComplete" | "PeerEntry" | "PeerlistComplete" => self.on_phone_list(event, message, out),
+            "EndpointList"
+            | "EndpointListComplete"
+            | "AorList"
+            | "AorListComplete"
+            | "ContactList"
+            | "ContactListComplete"
+            | "PeerEntry"
+            | "PeerlistComplete" => self.on_phone_list(event, message, out),
             "QueueParams" | "QueueMember" | "QueueEntry" | "QueueStatusComplete" => {
                 self.on_queue_list(event, message, now, out);
             }

@@ -26,7 +26,6 @@ impl<'a> ChannelName<'a> {
         !INNER.iter().any(|inner| self.technology.eq_ignore_ascii_case(inner))
     }
 
-
     /// Whether `CHANNEL(pjsip,call-id)` tells its Call-ID.
     pub fn is_pjsip(self) -> bool {
         self.technology.eq_ignore_ascii_case("PJSIP")
@@ -95,8 +94,23 @@ fn is_serial(text: &str) -> bool {
 
 /// Technologies of channels with nobody at their far end.
 const INNER: [&str; 17] = [
-    "Local", "AsyncGoto", "Surrogate", "Bridge", "Message", "Snoop", "UnicastRTP", "MulticastRTP", "Recorder",
-    "Announcer", "CBAnn", "CBRec", "ConfBridgeRecorder", "Parked", "Substitution", "Null", "Kill",
+    "Local",
+    "AsyncGoto",
+    "Surrogate",
+    "Bridge",
+    "Message",
+    "Snoop",
+    "UnicastRTP",
+    "MulticastRTP",
+    "Recorder",
+    "Announcer",
+    "CBAnn",
+    "CBRec",
+    "ConfBridgeRecorder",
+    "Parked",
+    "Substitution",
+    "Null",
+    "Kill",
 ];
 const PHONES: [&str; 7] = ["PJSIP", "SIP", "IAX2", "SCCP", "Skinny", "DAHDI", "WebRTC"];
 
@@ -122,9 +136,13 @@ mod tests {
 
     #[test]
     fn only_channels_with_somebody_at_their_far_end_are_legs() {
-        for (name, is_leg) in
-            [("PJSIP/101-1", true), ("SIP/101-1", true), ("DAHDI/1-1", true), ("Local/1@x-1;1", false), ("CBAnn/r-1", false)]
-        {
+        for (name, is_leg) in [
+            ("PJSIP/101-1", true),
+            ("SIP/101-1", true),
+            ("DAHDI/1-1", true),
+            ("Local/1@x-1;1", false),
+            ("CBAnn/r-1", false),
+        ] {
             assert_eq!(ChannelName::parse(name).map(ChannelName::is_leg), Some(is_leg), "{name}");
         }
     }

@@ -264,9 +264,9 @@ impl Decoder {
     pub(super) fn contacts_complete(&mut self, out: &mut Vec<Output>) {
         let endpoints = std::mem::take(&mut self.phones.endpoints);
         let mut contacts = std::mem::take(&mut self.phones.contacts);
-        let phones = endpoints.iter().filter(|(_, aor, logs_in)| {
-            !aor.is_empty() && !logs_in && !self.phones.fixed.contains(aor)
-        });
+        let phones = endpoints
+            .iter()
+            .filter(|(_, aor, logs_in)| !aor.is_empty() && !logs_in && !self.phones.fixed.contains(aor));
         let users: BTreeSet<String> = phones.map(|(_, aor, _)| aor.clone()).collect();
         // Those without a contact now are told as well, or nobody would hear that theirs is gone.
         for user in users.iter().chain(&self.phones.bound) {

@@ -51,7 +51,8 @@ impl Decoder {
         let in_queue = |name: &String| queue.is_none_or(|queue| queue == name);
         let own = members.iter().find(|((name, _), known)| in_queue(name) && known.user == user);
         let others = || members.iter().find(|((name, interface), _)| in_queue(name) && interface.starts_with("Local/"));
-        match own.map(|(key, _)| key.1.clone()).or_else(|| others().and_then(|(key, known)| swap(&key.1, known, user))) {
+        match own.map(|(key, _)| key.1.clone()).or_else(|| others().and_then(|(key, known)| swap(&key.1, known, user)))
+        {
             Some(interface) => interface,
             None => self.phones.interface(user),
         }
@@ -275,7 +276,8 @@ impl Decoder {
     fn apply_queue_list(&mut self, now: Now, out: &mut Vec<Output>) {
         let names = std::mem::take(&mut self.queues.listed);
         self.queues.members = std::mem::take(&mut self.queues.listed_members);
-        let mut queues: BTreeMap<String, Vec<ReportedMember>> = names.into_iter().map(|name| (name, Vec::new())).collect();
+        let mut queues: BTreeMap<String, Vec<ReportedMember>> =
+            names.into_iter().map(|name| (name, Vec::new())).collect();
         for ((queue, _), member) in &self.queues.members {
             let members = queues.entry(queue.clone()).or_default();
             if !members.iter().any(|known| known.user == member.user) {

@@ -29,13 +29,7 @@ impl Decoder {
         }
     }
 
-    pub(super) fn on_snapshot_response(
-        &mut self,
-        step: &str,
-        message: &Message,
-        refused: bool,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn on_snapshot_response(&mut self, step: &str, message: &Message, refused: bool, out: &mut Vec<Output>) {
         let Some((step, name)) = STEPS.into_iter().find(|(known, _)| *known == step) else { return };
         if step == LAST {
             self.settle(out);
