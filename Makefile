@@ -2,8 +2,11 @@
 
 CARGO ?= cargo
 CHECKED := --locked
+# Of each fuzz target.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: test tools format lint docs tests bench
+.PHONY: test tools format lint docs tests bench fuzz
 .NOTPARALLEL:
 
 ## test: everything that must pass, in the order that fails soonest
@@ -40,6 +43,19 @@ tests:
 		set -x; $(CARGO) test $(CHECKED) --all-targets --no-fail-fast; \
 	fi
 
-## bench: how fast it is, on this machine now; needs tshark, with which the replay is compared
+## bench: measurements, each prints what it did and how fast
 bench:
-	$(CARGO) bench $(CHECKED) --bench replay
+	$(CARGO) bench $(CHECKED)
+
+## fuzz: each fuzz target for a minute, from the fixtures on; what makes one fail is kept in tests/fuzz/artifacts
+fuzz:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || \
+		{ echo "make fuzz needs cargo-fuzz; install it with: cargo install --locked cargo-fuzz" >&2; exit 1; }
+	FUZZ_CORPUS=$(CURDIR)/target/fuzz/corpus $(CARGO) test $(CHECKED) --test fuzz seeds
+	@cp Cargo.lock tests/fuzz/Cargo.lock
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		echo "== fuzz $$target"; \
+		$(CARGO) fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none \
+			$$target target/fuzz/corpus/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1; \
+	done

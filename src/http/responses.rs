@@ -38,6 +38,9 @@ sets! {
     /// A change of a record.
     Editing: BadRequest BadBody Unauthorized Forbidden NotFound Timeout Conflict InUse LimitReached Stale TooLarge
         UnsupportedMediaType InvalidValue Internal NotStored;
+    /// A change that may have to be made by a PBX.
+    Commanding: BadRequest BadBody Unauthorized Forbidden NotFound Timeout Conflict ControlOff PbxRefused LimitReached
+        TooLarge UnsupportedMediaType InvalidValue Internal NotStored Unavailable NotConfirmed;
     /// A change without a body.
     Placing: Unauthorized Forbidden NotFound Conflict LimitReached Internal NotStored;
     /// The end of a record.

@@ -35,11 +35,13 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// How often a quiet event stream says that it lives.
     pub heartbeat: Duration,
+    /// How long a PBX may take to confirm a change.
+    pub confirm_wait: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { body_bytes_max: 256 * 1024, heartbeat: Duration::from_secs(15) }
+        Self { body_bytes_max: 256 * 1024, heartbeat: Duration::from_secs(15), confirm_wait: CONFIRM_WAIT }
     }
 }
 
@@ -100,6 +102,7 @@ impl From<ChangeError> for Problem {
     }
 }
 
+const CONFIRM_WAIT: Duration = Duration::from_secs(5);
 const NOT_STORED: &str = "the database has not confirmed this yet: it is not known to be stored, and may still commit; \
                           asking again is safe";
 

@@ -60,7 +60,11 @@ impl Office {
         let limits = Limits { commit_wait, ..Limits::default() };
         let registry = Registry::open(store, clock.clone(), limits).await.unwrap();
         let defaults = registry.ensure_defaults().unwrap();
-        let settings = Settings { body_bytes_max: 16 * 1024, heartbeat: Duration::from_millis(50) };
+        let settings = Settings {
+            body_bytes_max: 16 * 1024,
+            heartbeat: Duration::from_millis(50),
+            confirm_wait: Duration::from_millis(400),
+        };
         let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
         let webhook = Arc::new(Webhook::new(registry.clone(), sites));
         let state = AppState { registry: registry.clone(), webhook, clock: clock.clone(), settings };

@@ -365,6 +365,7 @@ fn count_event(event: &PbxEvent) {
         LegEvent::Queued(_) => "leg_queued",
         LegEvent::Unqueued => "leg_unqueued",
         LegEvent::Moved(_) => "leg_moved",
+        LegEvent::TakesOver(_) => "leg_takes_over",
         LegEvent::Ended(_) => "leg_ended",
     };
     metrics::counter!("hookswitch_events_total", "feed_kind" => event.feed.as_str(), "kind" => kind).increment(1);

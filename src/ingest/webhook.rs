@@ -449,6 +449,7 @@ fn word(event: &LegEvent) -> &'static str {
         LegEvent::Queued(_) => "queued",
         LegEvent::Unqueued => "unqueued",
         LegEvent::Moved(_) => "moved",
+        LegEvent::TakesOver(_) => "takes over",
         LegEvent::Ended(_) => "ended",
     }
 }

@@ -145,7 +145,7 @@ impl Registry {
     ) {
         let set: BTreeSet<UserId> = self.users.referring_to(queue.id.0).iter().map(|user| user.value.id).collect();
         let mut in_it = BTreeSet::new();
-        for member in &queue.members {
+        for member in queue.members.iter().filter(|member| member.kind != MemberKind::Manual) {
             for user in self.links.users(member.device) {
                 if in_it.insert(user) && !set.contains(&user) {
                     let (device, extension) = (Some(member.device), self.extension_of(member.device));

@@ -139,6 +139,7 @@ impl Registry {
         let now = clock.now();
         let loaded = store.load(now).await?;
         let journal = Arc::new(Journal::new(loaded.seq, clock.clone(), limits.history_max));
+        let streams = Streams::default();
         let registry = Arc::new(Self {
             accounts: Table::default(),
             sites: Table::default(),
@@ -146,8 +147,8 @@ impl Registry {
             users: Table::default(),
             queues: Table::default(),
             tokens: Table::default(),
-            live: Live::new(journal.clone(), limits.live_calls_max),
-            streams: Streams::default(),
+            live: Live::new(journal.clone(), streams.clone(), limits.live_calls_max),
+            streams,
             feeds: Feeds::default(),
             changes: broadcast::Sender::new(CHANGES_MAX),
             devices: Devices::default(),

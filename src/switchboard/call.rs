@@ -10,7 +10,7 @@ use super::waiting::Line;
 use super::{offers, outcome};
 use crate::model::{
     AccountId, Call, CallId, CallState, CallUser, DeviceId, Direction, Leg, LegEnd, LegKey, LegRole, LegStart,
-    LegState, Now, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UserAction, UserId,
+    LegState, Now, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UnixMillis, UserAction, UserId,
 };
 
 /// A call and what is known about it only while it lives.
@@ -283,6 +283,13 @@ impl LiveCall {
         self.call.legs.iter().any(is_live_caller) && self.call.answered_at.is_none()
     }
 
+    /// Somebody who talked sent it elsewhere a moment ago, and its caller waits.
+    pub fn is_being_sent_on(&self, now: UnixMillis) -> bool {
+        let lately =
+            |leg: &Leg| leg.ended_at.is_none_or(|at| now - at < SENT_ON_MS) && self.referred.contains(&leg.key);
+        self.call.legs.iter().any(is_live_caller) && self.call.legs.iter().any(lately)
+    }
+
     /// A device is calling out and the leg to the outside has not been seen.
     pub fn waits_for_trunk_leg(&self) -> bool {
         self.call.direction == Direction::Outbound
@@ -342,9 +349,16 @@ impl LiveCall {
         }
     }
 
+    /// Why popups go that are still there when the call is over.
+    pub fn last_reason(&self) -> RescindReason {
+        if self.caller_gone() { RescindReason::CallerHangup } else { RescindReason::Timeout }
+    }
+
     /// The caller has hung up, or has begun to.
     fn caller_gone(&self) -> bool {
-        let gone = |leg: &Leg| leg.state == LegState::Ended || self.cancelling.contains(&leg.key);
+        // To refuse the caller is the PBX's doing, and comes when nobody answered.
+        let refused = |leg: &Leg| matches!(leg.end, Some(LegEnd::Rejected(_)));
+        let gone = |leg: &Leg| (leg.state == LegState::Ended && !refused(leg)) || self.cancelling.contains(&leg.key);
         let mut callers =
             self.call.legs.iter().filter(|leg| matches!(leg.role, LegRole::TrunkIn | LegRole::FromDevice)).peekable();
         callers.peek().is_some() && callers.all(gone)
@@ -433,6 +447,8 @@ fn is_live_caller(leg: &Leg) -> bool {
 /// No call is believed for longer without an event. The tracker gives up silent legs long before; what it keeps because
 /// its session is refreshed makes no events.
 const SILENCE_MS: u64 = 24 * 3_600_000;
+/// How long after a REFER the leg it leads to may be seen.
+const SENT_ON_MS: i64 = 10_000;
 /// How long the other legs may outlive the caller's.
 const WIND_DOWN_MS: u64 = 2_000;
 pub(super) const LEGS_MAX: usize = 64;

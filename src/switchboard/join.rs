@@ -172,7 +172,8 @@ fn fits_by_number(live: &LiveCall, now: Now, reading: &Reading) -> bool {
     let same_caller = same(&call.caller.number, &reading.caller.number);
     match reading.role {
         LegRole::ToDevice | LegRole::Ambiguous => {
-            live.waits_for_device_legs() && same_caller && call.caller.device == reading.caller.device
+            let open = live.waits_for_device_legs() || live.is_being_sent_on(now.unix);
+            open && same_caller && call.caller.device == reading.caller.device
         }
         LegRole::TrunkOut => live.waits_for_trunk_leg() && same(&call.callee.number, &reading.callee.number),
         LegRole::TrunkIn | LegRole::FromDevice => {

@@ -15,6 +15,9 @@ impl Switchboard {
         if event.feed.is_connector() {
             return self.on_connector(now, event, view, effects);
         }
+        if let LegEvent::TakesOver(call_key) = &event.event {
+            return self.on_takes_over(now, event, call_key, view, effects);
+        }
         let known = self.by_leg.contains_key(&event.leg);
         match self.pairing.take_in(now, event, || !known && view.is_led(event.pbx)) {
             Taken::Same(leg) => self.on_leg(now, &leg, event, view, effects),
@@ -104,7 +107,7 @@ impl Switchboard {
         let Some(&id) = self.by_leg.get(leg) else { return };
         let pbx = event.pbx;
         self.on_each(now, view, &[id], &event.evidence, effects, |call, context| match &event.event {
-            LegEvent::Started(_) | LegEvent::Named(_) | LegEvent::Moved(_) => {}
+            LegEvent::Started(_) | LegEvent::Named(_) | LegEvent::Moved(_) | LegEvent::TakesOver(_) => {}
             LegEvent::Rang => call.on_rang(context, leg),
             LegEvent::Answered => call.on_answered(context, leg),
             LegEvent::Cancelling => call.on_cancelling(leg),
@@ -219,22 +222,60 @@ impl Switchboard {
         effects.push(Effect::Merged { from: goes, into: stays });
     }
 
-    /// A leg goes on in another call (attended transfer, pick-up): in its own it has ended.
+    /// A leg goes on in another call (attended transfer, pick-up).
     fn on_moved(&mut self, now: Now, event: &PbxEvent, call_key: &str, view: &dyn View, effects: &mut Vec<Effect>) {
-        let Some(&from) = self.by_leg.get(&event.leg) else { return };
-        let Some(to) = self.joins.call(call_key).filter(|to| *to != from) else { return };
-        let leg = self.calls.get(&from).and_then(|call| call.live_leg(&event.leg)).cloned();
+        if let Some(to) = self.joins.call(call_key) {
+            self.move_leg(now, &event.leg, to, &event.evidence, view, effects);
+        }
+    }
+
+    /// The far end of a leg connects those it had asked: what remains of that call goes on in the leg's call. Where a
+    /// connector tells of the call it says so itself.
+    fn on_takes_over(
+        &mut self,
+        now: Now,
+        event: &PbxEvent,
+        call_key: &str,
+        view: &dyn View,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(&to) = self.by_leg.get(&event.leg) else { return };
+        let Some(from) = self.joins.call(call_key).filter(|from| *from != to) else { return };
+        let Some(asked) = self.calls.get(&from).filter(|call| !call.is_told()) else { return };
+        let live = asked.call.legs.iter().filter(|leg| leg.state != LegState::Ended);
+        let (own, others): (Vec<_>, Vec<_>) =
+            live.map(|leg| (leg.key.clone(), leg.call_key == call_key)).partition(|(_, own)| *own);
+        self.on_each(now, view, &[from], &event.evidence, effects, |call, _| {
+            own.iter().for_each(|(key, _)| call.on_referred(key));
+        });
+        for (key, _) in others {
+            self.move_leg(now, &key, to, &event.evidence, view, effects);
+        }
+    }
+
+    /// A leg goes on in the call `to`; in its own it has ended.
+    fn move_leg(
+        &mut self,
+        now: Now,
+        key: &LegKey,
+        to: CallId,
+        evidence: &str,
+        view: &dyn View,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(from) = self.by_leg.get(key).copied().filter(|from| *from != to) else { return };
+        let leg = self.calls.get(&from).and_then(|call| call.live_leg(key)).cloned();
         let (Some(leg), Some(target)) = (leg, self.calls.get(&to)) else { return };
-        let tenants = leg.device.and_then(|device| view.device(device)).map(|facts| facts.account);
-        if target.is_full() || tenants.is_some_and(|account| !target.may_belong_to(account)) {
+        let tenant = leg.device.and_then(|device| view.device(device)).map(|facts| facts.account);
+        if target.is_full() || tenant.is_some_and(|account| !target.may_belong_to(account)) {
             return;
         }
-        self.by_leg.insert(event.leg.clone(), to);
-        self.on_each(now, view, &[from], &event.evidence, effects, |call, context| {
-            call.on_referred(&event.leg);
-            call.on_ended(context, &event.leg, LegEnd::Bye);
+        self.by_leg.insert(key.clone(), to);
+        self.on_each(now, view, &[from], evidence, effects, |call, context| {
+            call.on_referred(key);
+            call.on_ended(context, key, LegEnd::Bye);
         });
-        self.on_each(now, view, &[to], &event.evidence, effects, |call, context| call.adopt(context, leg.clone()));
+        self.on_each(now, view, &[to], evidence, effects, |call, context| call.adopt(context, leg.clone()));
     }
 
     /// The only leg of a connector on this PBX that has no SIP under it yet and belongs to the same device, the same way.

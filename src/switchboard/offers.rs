@@ -98,13 +98,14 @@ pub(super) fn on_leg_ended(
 /// The call is over: nothing stays on a screen, and everybody in the audience has a reason.
 pub(super) fn on_call_ended(live: &mut LiveCall, context: &mut Context<'_>) {
     for at in open_offers(live, |_| true) {
-        close(live, context, at, RescindReason::CallerHangup);
+        close(live, context, at, live.last_reason());
     }
     let queue = live.call.queue;
     for user in queue.map(|queue| context.view.users_of_queue(queue)).unwrap_or_default() {
         let ours = context.view.user(user).is_some_and(|facts| facts.account == live.call.account);
         if ours && !live.noted.iter().any(|(noted, ..)| *noted == Some(user)) {
-            note(live, context, Some(user), Reason::NotLinked, None);
+            let reason = if context.view.linked_devices(user).is_empty() { Reason::NotLinked } else { Reason::NotRung };
+            note(live, context, Some(user), reason, None);
         }
     }
     if live.trail_length == 0 {

@@ -24,10 +24,11 @@ pub async fn come_and_go(version: Version) {
     scene.members_are("sales", Expected::of("sales: 101 paused (meeting), 102, 103").hep_alone("sales: nobody")).await;
     scene.members_are("support", Expected::of("support: 101 paused (meeting)").hep_alone("support: nobody")).await;
     for extension in ["101", "102"] {
-        let interface = format!("PJSIP/{extension}");
-        scene.pbx.ami.act("QueueRemove", &[("Queue", "sales"), ("Interface", &interface)]).await;
+        scene.remove_member("sales", extension).await;
     }
     scene.members_are("sales", without).await;
+    let go_on = [("Interface", "PJSIP/101"), ("Paused", "false")];
+    scene.pbx.ami.act("QueuePause", &go_on).await;
     scene.close().await;
 }
 

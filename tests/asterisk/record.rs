@@ -92,6 +92,9 @@ pub fn lines_of(call: &Value, trail: &[Value], people: &[Person], names: &BTreeM
     if !nobody.is_empty() {
         lines.push(format!("nobody: {}", nobody.join(" ")));
     }
+    if trail.iter().any(|entry| text(&entry["event"]).is_empty()) {
+        lines.push("A REASON WITHOUT AN EVENT".to_owned());
+    }
     let is_open = |offer: &&Value| offer["state"] == "offered" || offer["state"] == "answered";
     if call["state"] == "ended" && array(&call["offers"]).iter().any(|offer| is_open(&offer)) {
         lines.push("AN OFFER IS OPEN AFTER THE CALL".to_owned());

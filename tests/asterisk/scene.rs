@@ -1,7 +1,7 @@
 //! An office: Asterisk, its phones, the trunk, and a hookswitch for each set of feeds beside it. What happens is driven
 //! once and looked at in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -27,6 +27,7 @@ pub struct Scene {
     /// What the PBX mirrors.
     pub tee: Tee,
     left: Option<Expected>,
+    members: BTreeSet<(String, String)>,
     wrong: Vec<String>,
     folder: Folder,
 }
@@ -75,7 +76,18 @@ impl Scene {
                 tee.feed(watcher.hep);
             }
         }
-        Self { phones: BTreeMap::new(), watchers, pbx, tee, left: None, wrong: Vec::new(), folder }
+        let members =
+            [("sales", "103"), ("support", "101")].map(|(queue, member)| (queue.to_owned(), member.to_owned()));
+        Self {
+            phones: BTreeMap::new(),
+            watchers,
+            pbx,
+            tee,
+            left: None,
+            members: members.into(),
+            wrong: Vec::new(),
+            folder,
+        }
     }
 
     /// Plugs a phone in, and waits until Asterisk has it.
@@ -120,12 +132,14 @@ impl Scene {
         let interface = format!("PJSIP/{extension}");
         let fields = [("Queue", queue), ("Interface", &interface), ("StateInterface", &interface)];
         self.pbx.ami.act("QueueAdd", &fields).await;
+        self.members.insert((queue.to_owned(), extension.to_owned()));
     }
 
     /// Takes one out again.
     pub async fn remove_member(&mut self, queue: &str, extension: &str) {
         let interface = format!("PJSIP/{extension}");
         self.pbx.ami.act("QueueRemove", &[("Queue", queue), ("Interface", &interface)]).await;
+        self.members.remove(&(queue.to_owned(), extension.to_owned()));
     }
 
     /// Waits until a phone rings.
@@ -177,8 +191,27 @@ impl Scene {
         self.all_show("members", expected, async |watcher| vec![watcher.members(queue).await]).await;
     }
 
-    /// Panics when something was not as expected, then or any more.
+    /// Panics when something was not as expected, then or any more; or when the phones that are plugged in are not
+    /// connected, or the queues' members are not those of the PBX.
     pub async fn close(mut self) {
+        let plugged: Vec<String> = self.phones.keys().map(|extension| format!("{extension} connected")).collect();
+        let watchers: Vec<&Watcher> = self.watchers.iter().collect();
+        let connected = async |watcher: &Watcher| {
+            let shown = watcher.phones().await;
+            shown.split(", ").filter(|shown| plugged.iter().any(|phone| phone == shown)).map(str::to_owned).collect()
+        };
+        let mut wrong = differences(&watchers, "phones in the end", |_| plugged.clone(), connected).await;
+        for queue in ["sales", "support"] {
+            let members: Vec<&str> =
+                self.members.iter().filter(|(of, _)| of == queue).map(|(_, member)| member.as_str()).collect();
+            let members =
+                format!("{queue}: {}", if members.is_empty() { "nobody".to_owned() } else { members.join(", ") });
+            let wanted =
+                |feeds: Feeds| vec![if feeds.has_ami() { members.clone() } else { format!("{queue}: nobody") }];
+            let look = async |watcher: &Watcher| vec![watcher.members(queue).await];
+            wrong.extend(differences(&watchers, "members in the end", wanted, look).await);
+        }
+        self.wrong.extend(wrong);
         if let (Some(expected), true) = (self.left, self.wrong.is_empty()) {
             tokio::time::sleep(STAYS).await;
             for watcher in &self.watchers {

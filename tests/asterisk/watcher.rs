@@ -113,8 +113,8 @@ impl Watcher {
     pub async fn members(&self, queue: &str) -> String {
         let names = self.names().await;
         let queues = self.admin.get("/v1/queues").await;
-        let Some(found) = items(&queues).iter().find(|found| found["name"] == queue) else { return String::new() };
-        let members = found["members"].as_array().cloned().unwrap_or_default();
+        let found = items(&queues).iter().find(|found| found["name"] == queue);
+        let members = found.and_then(|found| found["members"].as_array().cloned()).unwrap_or_default();
         let mut shown: Vec<String> = members
             .iter()
             .map(|member| {

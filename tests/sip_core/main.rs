@@ -5,3 +5,6 @@ mod hostile_input;
 mod registrar_rules;
 mod samples;
 mod second_opinion;
+#[path = "../fuzz/targets/mod.rs"]
+#[allow(dead_code, reason = "shared with the fuzz targets")]
+mod targets;

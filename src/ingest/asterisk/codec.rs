@@ -258,7 +258,9 @@ mod tests {
             assert_eq!(parts, whole, "cut at {cut}");
         }
         let mut codec = Codec::default();
-        text.iter().for_each(|byte| codec.push(&[*byte]));
+        for byte in text {
+            codec.push(&[*byte]);
+        }
         assert_eq!(frames(&mut codec), whole);
     }
 

@@ -77,7 +77,7 @@ fn is_success(answer: &Message) -> bool {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn not_asterisk(address: &str) -> FeedError {

@@ -10,7 +10,7 @@ use crate::config;
 use crate::ingest::site::Sites;
 use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId, Transport};
 use crate::registry::{Change, Registry, Seq, Target};
-use crate::sip::registrar::{self, Policy};
+use crate::sip::registrar::{self, Overflow, Policy};
 use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
 use super::counts::{self, Counts};
@@ -98,6 +98,18 @@ enum Desk {
 }
 
 impl Core {
+    pub(super) fn new(registry: &Arc<Registry>, sites: Sites, registrar: &config::Registrar, salt: Salt) -> Self {
+        let policy = Policy {
+            expires_min_s: registrar.expires_min_s,
+            expires_default_s: registrar.expires_default_s,
+            expires_max_s: registrar.expires_max_s,
+            contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
+            overflow: Overflow::DropOldest,
+            source: BindingSource::Registrar,
+        };
+        Self { registry: registry.clone(), sites, peers: Peers::new(registry.clone()), policy, salt }
+    }
+
     /// The address-of-record that `user` at `host` (both canonical) is on `pbx`.
     ///
     /// # Errors
@@ -154,8 +166,8 @@ impl Front {
     ) -> Self {
         let desk = match listener.mode {
             config::Mode::Registrar => Desk::Registrar(Registrar::new()),
-            config::Mode::Replica => Desk::Replica(Replica::new()),
-            config::Mode::Mirror => Desk::Mirror(Mirror::new(FeedKind::Mirror)),
+            config::Mode::Replica => Desk::Replica(Replica::new(&listener.name)),
+            config::Mode::Mirror => Desk::Mirror(Mirror::new(&listener.name, FeedKind::Mirror)),
             config::Mode::Hep => Desk::Hep(Hep::new(&listener)),
         };
         let counts = Counts::new(&listener.name);

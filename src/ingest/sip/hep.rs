@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config;
+use crate::ingest::site::Sites;
 use crate::model::{FeedKind, Hop, Now, PbxId, Transport};
+use crate::registry::Registry;
 use crate::sip::hep::{self, Content, Packet};
-use crate::sip::{Message, Method, ScanError, scan};
+use crate::sip::{Message, Method, Salt, ScanError, scan};
 
 use super::front::{Core, Peer};
 use super::mirror::{Mirror, Origin};
 use super::recent::Recent;
 use super::siptrace::Original;
+
+/// A HEP listener without its socket: what a recording holds, or a measurement sends, goes the way of what arrives.
+pub struct Intake {
+    hep: Hep,
+    core: Core,
+}
 
 /// The mode's settings and memory, shared by the listener's sockets.
 pub(super) struct Hep {
@@ -27,13 +35,28 @@ pub(super) struct Hep {
     own: Mutex<Recent<(PbxId, SocketAddr), ()>>,
 }
 
+impl Intake {
+    /// One with the settings of `listener`.
+    #[must_use]
+    pub fn new(listener: &config::Listener, registry: &Arc<Registry>, sites: Sites) -> Self {
+        // Only answers are salted, and here are none.
+        let core = Core::new(registry, sites, &config::Config::default().registrar, Salt([0; 16]));
+        Self { hep: Hep::new(listener), core }
+    }
+
+    /// Takes in one packet from `source`; the answer is the SIP method inside and what became of it.
+    pub fn take(&self, packet: &[u8], source: SocketAddr, now: Now) -> (&'static str, &'static str) {
+        self.hep.handle(&self.core, packet, &Peer { source, transport: Transport::Udp }, now)
+    }
+}
+
 impl Hep {
     pub(super) fn new(listener: &config::Listener) -> Self {
         Self {
             key: listener.key.clone(),
             capture_ids: listener.capture_ids.clone(),
             pbx: listener.pbx.clone(),
-            mirror: Mirror::new(FeedKind::Hep),
+            mirror: Mirror::new(&listener.name, FeedKind::Hep),
             own: Mutex::new(Recent::new(OWN_MAX, OWN_MS)),
         }
     }

@@ -6,6 +6,7 @@
 
 mod counts;
 mod front;
+mod heard;
 mod hep;
 mod mirror;
 mod peers;
@@ -30,17 +31,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::model::BindingSource;
 use crate::registry::Registry;
 use crate::sip::Salt;
-use crate::sip::registrar::{Overflow, Policy};
 
 use super::site::Sites;
 use front::{Core, Front};
-use peers::Peers;
 use socket::Bound;
 use tls::Handshake;
 
+pub use hep::Intake as HepIntake;
 pub use socket::BindError;
 
 /// Listeners whose sockets are bound and not served yet.
@@ -109,13 +108,7 @@ impl Listeners {
     ) -> io::Result<()> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
-        let core = Arc::new(Core {
-            registry: registry.clone(),
-            sites,
-            peers: Peers::new(registry.clone()),
-            policy: policy(&config.registrar),
-            salt: Salt(salt),
-        });
+        let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));
         for (listener, sockets) in self.bound {
             let certificate = listener.certificate.clone();
             let committed = registry.committed_watch();
@@ -142,16 +135,5 @@ impl Listeners {
             }
         }
         Ok(())
-    }
-}
-
-fn policy(registrar: &config::Registrar) -> Policy {
-    Policy {
-        expires_min_s: registrar.expires_min_s,
-        expires_default_s: registrar.expires_default_s,
-        expires_max_s: registrar.expires_max_s,
-        contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
-        overflow: Overflow::DropOldest,
-        source: BindingSource::Registrar,
     }
 }

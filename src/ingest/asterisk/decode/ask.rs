@@ -26,7 +26,7 @@ impl Ask {
 impl Decoder {
     /// Asks for a channel's SIP Call-ID. Asterisk tells it on request only; having it sent with every event
     /// (`channelvars`) is what must not be done: it has been seen to deadlock.
-    pub(super) fn ask_call_id(&mut self, uniqueid: &str, name: &str, out: &mut Vec<Output>) {
+    pub(super) fn ask_call_id(uniqueid: &str, name: &str, out: &mut Vec<Output>) {
         let variable = match ChannelName::parse(name) {
             Some(parsed) if parsed.is_pjsip() => "CHANNEL(pjsip,call-id)",
             Some(parsed) if parsed.is_chan_sip() => "SIPCALLID",

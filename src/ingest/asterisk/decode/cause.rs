@@ -32,7 +32,7 @@ impl Unanswered {
 /// The SIP status that says the same as a Q.850 cause (RFC 3398 §8.2.6.1), with Asterisk's own use of 0 and 16.
 fn sip_status(cause: u16) -> u16 {
     match cause {
-        1 | 2 | 3 => 404,
+        1..=3 => 404,
         17 => 486,
         18 => 408,
         0 | 16 | 19 | 20 => 480,

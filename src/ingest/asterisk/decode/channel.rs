@@ -41,6 +41,13 @@ pub(super) struct Channel {
     pub queue: Option<String>,
     /// Its SIP Call-ID.
     pub call_id: Option<String>,
+    /// What was noticed for its end.
+    pub marks: Marks,
+}
+
+/// What decides how a leg's end is told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks {
     /// Its far end asked for a hang-up.
     pub hangup_requested: bool,
     /// Another leg answered in its stead.
@@ -148,7 +155,7 @@ impl Channels {
         self.ended.iter().any(|ended| **ended == *uniqueid)
     }
 
-    /// The queue that has this channel called: what AgentCalled said of it, or of the Local channel it stands behind, or
+    /// The queue that has this channel called: what `AgentCalled` said of it, or of the Local channel it stands behind, or
     /// the queue in which the one that dialled it waits.
     pub fn queue_of(&self, uniqueid: &str, waiting: &HashMap<Box<str>, super::queues::Waiting>) -> Option<String> {
         let mut at: Box<str> = uniqueid.into();

@@ -70,14 +70,14 @@ impl Decoder {
         }
     }
 
-    fn add_channel(&mut self, uniqueid: &str, channel: Channel, out: &mut Vec<Output>) -> bool {
+    pub(super) fn add_channel(&mut self, uniqueid: &str, channel: Channel, out: &mut Vec<Output>) -> bool {
         let (is_leg, name) = (channel.is_leg, channel.name.clone());
         if !self.channels.insert(uniqueid, channel) {
             self.dropped.channels += 1;
             return false;
         }
         if is_leg {
-            self.ask_call_id(uniqueid, &name, out);
+            Self::ask_call_id(uniqueid, &name, out);
         }
         true
     }
@@ -162,7 +162,7 @@ impl Decoder {
 
     fn on_hangup_request(&mut self, uniqueid: &str, out: &mut Vec<Output>) {
         let Some(channel) = self.channels.get_mut(uniqueid) else { return };
-        let first = !std::mem::replace(&mut channel.hangup_requested, true);
+        let first = !std::mem::replace(&mut channel.marks.hangup_requested, true);
         if first && channel.is_told() && channel.way == Way::In {
             let evidence = format!("AMI HangupRequest, {}", channel.name);
             self.tell(uniqueid, LegEvent::Cancelling, evidence, out);
@@ -208,7 +208,7 @@ impl Decoder {
             .collect();
         for loser in losers {
             if let Some(channel) = self.channels.get_mut(&loser).filter(|channel| channel.told < Told::Answered) {
-                channel.elsewhere = true;
+                channel.marks.elsewhere = true;
             }
         }
     }
@@ -231,8 +231,8 @@ impl Decoder {
             _ => Unanswered {
                 cause,
                 called: channel.way == Way::Out,
-                far_end: channel.hangup_requested,
-                elsewhere: channel.elsewhere,
+                far_end: channel.marks.hangup_requested,
+                elsewhere: channel.marks.elsewhere,
             }
             .end(),
         };

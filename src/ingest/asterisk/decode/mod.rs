@@ -166,17 +166,17 @@ impl Decoder {
     fn on_event(&mut self, event: &str, message: &Message, now: Now, out: &mut Vec<Output>) {
         match event {
             "Newchannel" | "Newstate" | "NewConnectedLine" | "NewCallerid" | "BridgeEnter" | "Hangup"
-            | "HangupRequest" | "Rename" | "DialBegin" | "DialState" | "DialEnd" | "Dial" => {
+            | "HangupRequest" | "Rename" | "DialBegin" | "DialState" | "DialEnd" => {
                 self.on_channel_event(event, message, out);
             }
             "BlindTransfer" => self.on_blind_transfer(message, out),
             "AttendedTransfer" => self.on_attended_transfer(message, out),
             "Pickup" => self.on_pickup(message, out),
-            "AgentCalled" | "AgentConnect" | "AgentComplete" | "AgentRingNoAnswer" | "AgentDump" => {
+            "AgentCalled" | "AgentConnect" | "AgentComplete" | "AgentRingNoAnswer" => {
                 self.on_agent_event(event, message, out);
             }
-            "QueueCallerJoin" | "Join" => self.on_caller_joined(message, now, out),
-            "QueueCallerLeave" | "QueueCallerAbandon" | "Leave" => self.on_caller_left(event, message, now, out),
+            "QueueCallerJoin" => self.on_caller_joined(message, now, out),
+            "QueueCallerLeave" | "QueueCallerAbandon" => self.on_caller_left(event, message, now, out),
             "QueueMemberAdded"
             | "QueueMemberStatus"
             | "QueueMemberPause"

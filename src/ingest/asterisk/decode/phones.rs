@@ -26,7 +26,7 @@ pub(super) struct Phones {
     /// Contacts of the one endpoint whose details are coming in.
     details: BTreeMap<String, Vec<ReportedContact>>,
     peers: BTreeMap<String, Vec<ReportedContact>>,
-    /// Users whose phones are chan_sip's.
+    /// Users whose phones are `chan_sip`'s.
     peers_known: HashSet<String>,
     listed: usize,
 }
@@ -104,7 +104,7 @@ impl Decoder {
         if !self.phones.bound.contains(&user) || reachable.is_none() {
             // It is new, or was refreshed. Until when it holds, only its details tell.
             if self.phones.bound.contains(&user) {
-                let contact = ReportedContact { reachable, rtt_us, ..contact(&uri) };
+                let contact = ReportedContact { rtt_us, reachable, ..contact(&uri) };
                 out.push(Output::Contacts { user: user.clone(), contacts: vec![contact], complete: false });
             }
             let endpoint = message.text("EndpointName").unwrap_or(&user).to_owned();
@@ -147,7 +147,7 @@ impl Decoder {
         out.push(Output::Contacts { user, contacts, complete: true });
     }
 
-    /// chan_sip's peers, and chan_pjsip's own word for a phone that came or went (its contacts say more).
+    /// The peers of `chan_sip`, and `chan_pjsip`'s own word for a phone that came or went (its contacts say more).
     pub(super) fn on_peer_status(&mut self, message: &Message, out: &mut Vec<Output>) {
         let Some(peer) = message.text("Peer").and_then(ChannelName::parse).filter(|name| name.is_chan_sip()) else {
             return;
@@ -248,7 +248,7 @@ impl Decoder {
         };
         let milliseconds = status.split_once('(').and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
         let rtt_us = milliseconds.and_then(|ms| ms.checked_mul(1000));
-        contacts.push(ReportedContact { reachable, rtt_us, ..peer_contact(name, address) });
+        contacts.push(ReportedContact { rtt_us, reachable, ..peer_contact(name, address) });
     }
 
     fn on_endpoints(&mut self) {
@@ -324,7 +324,7 @@ fn described(uri: &str, message: &Message) -> ReportedContact {
     }
 }
 
-/// chan_sip tells no URI, only where the phone is.
+/// `chan_sip` tells no URI, only where the phone is.
 fn peer_contact(user: &str, address: SocketAddr) -> ReportedContact {
     ReportedContact { received: Some(address), ..contact(&format!("sip:{user}@{address}")) }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::message::Message;
-use super::channel::Told;
+use super::channel::{Channel, Told};
 use super::legs::Side;
 use super::name::interface_user;
 use super::{Decoder, Output};
@@ -113,7 +113,7 @@ impl Decoder {
     }
 
     /// Its channel ended, so it waits no more.
-    pub(super) fn caller_hung_up(&mut self, uniqueid: &str, _channel: &super::channel::Channel, out: &mut Vec<Output>) {
+    pub(super) fn caller_hung_up(&mut self, uniqueid: &str, _channel: &Channel, out: &mut Vec<Output>) {
         self.caller_left(uniqueid, "Hangup", None, out);
     }
 
@@ -150,7 +150,7 @@ impl Decoder {
             Some(channel) => self.channels.caller_of(&channel.linkedid).map(str::to_owned),
             None => None,
         };
-        let Some(leg) = leg.filter(|leg| self.channels.get(leg).is_some_and(|channel| channel.is_told())) else {
+        let Some(leg) = leg.filter(|leg| self.channels.get(leg).is_some_and(Channel::is_told)) else {
             return;
         };
         let Some(waiting) = self.queues.waiting.get_mut(uniqueid) else { return };

@@ -71,26 +71,17 @@ impl Decoder {
             return;
         }
         let way = channel.way;
-        match self.channels.get_mut(&uniqueid) {
-            Some(known) => {
-                let (moved, call) = (is_moved(known, &channel), channel.linkedid);
-                if known.name != channel.name {
-                    self.channels.rename(&uniqueid, &channel.name);
-                }
-                if moved {
-                    self.move_leg(&uniqueid, &call, format!("AMI CoreShowChannel, {}", channel.name), out);
-                }
+        if let Some(known) = self.channels.get(&uniqueid) {
+            let moved = is_moved(known, &channel);
+            if known.name != channel.name {
+                self.channels.rename(&uniqueid, &channel.name);
             }
-            None => {
-                let (is_leg, name) = (channel.is_leg, channel.name.clone());
-                if !self.channels.insert(&uniqueid, channel) {
-                    self.dropped.channels += 1;
-                    return;
-                }
-                if is_leg {
-                    self.ask_call_id(&uniqueid, &name, out);
-                }
+            if moved {
+                let evidence = format!("AMI CoreShowChannel, {}", channel.name);
+                self.move_leg(&uniqueid, &channel.linkedid, evidence, out);
             }
+        } else if !self.add_channel(&uniqueid, channel, out) {
+            return;
         }
         match way {
             Way::In => self.came_in(&uniqueid, "CoreShowChannel", out),

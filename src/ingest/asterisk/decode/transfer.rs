@@ -59,7 +59,7 @@ impl Decoder {
         let picker = self.refresh(message, Side::MAIN, out);
         let Some(target) = self.refresh(message, Side("Target"), out) else { return };
         let Some(ringing) = self.channels.get_mut(&target) else { return };
-        ringing.elsewhere = true;
+        ringing.marks.elsewhere = true;
         let (call, parent) = (ringing.linkedid.clone(), ringing.parent.clone());
         let Some(picker) = picker else { return };
         let Some(channel) = self.channels.get_mut(&picker) else { return };
@@ -73,7 +73,7 @@ impl Decoder {
 
     fn refer(&mut self, uniqueid: &str, event: &str, out: &mut Vec<Output>) {
         let Some(channel) = self.channels.get_mut(uniqueid) else { return };
-        if channel.is_told() && !std::mem::replace(&mut channel.referred, true) {
+        if channel.is_told() && !std::mem::replace(&mut channel.marks.referred, true) {
             let evidence = format!("AMI {event}, {}", channel.name);
             self.tell(uniqueid, LegEvent::Referred, evidence, out);
         }

@@ -1,0 +1,28 @@
+//! What is fuzzed: a plain function a target, with the inputs it begins from. `tests/fuzz/README.md` says how one is added.
+
+pub mod dialog;
+pub mod framing;
+pub mod hep;
+pub mod registrar;
+pub mod scan;
+mod seeds;
+
+/// Something that reads what outsiders send.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name, which is that of its program in `fuzz_targets/`.
+    pub name: &'static str,
+    /// Does it; panics when something that must hold does not.
+    pub run: fn(&[u8]),
+    /// Inputs to begin from, read from `fixtures/`.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const ALL: [Target; 5] = [
+    Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
+    Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
+    Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
+    Target { name: "registrar", run: registrar::run, seeds: seeds::sip_messages },
+    Target { name: "scan", run: scan::run, seeds: seeds::sip_messages },
+];
