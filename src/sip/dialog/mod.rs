@@ -344,16 +344,18 @@ impl Tracker {
     }
 
     fn schedule(&mut self, call_id: &str) {
+        let Some(thread) = self.threads.get_mut(call_id) else { return };
+        let Some(deadline) = thread.next_deadline().filter(|at| thread.scheduled.is_none_or(|then| *at < then)) else {
+            // It will be looked at before that anyway, which is so for most messages.
+            return;
+        };
+        let before = thread.scheduled.replace(deadline);
         let Some((key, _)) = self.threads.get_key_value(call_id) else { return };
         let key = Arc::clone(key);
-        let Some(thread) = self.threads.get_mut(call_id) else { return };
-        let Some(deadline) = thread.next_deadline() else { return };
-        if thread.scheduled.is_none_or(|at| deadline < at) {
-            if let Some(later) = thread.scheduled.replace(deadline) {
-                self.deadlines.remove(&(later, Arc::clone(&key)));
-            }
-            self.deadlines.insert((deadline, key));
+        if let Some(later) = before {
+            self.deadlines.remove(&(later, Arc::clone(&key)));
         }
+        self.deadlines.insert((deadline, key));
     }
 }
 
