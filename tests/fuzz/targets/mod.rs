@@ -1,8 +1,10 @@
 //! What is fuzzed: a plain function a target, with the inputs it begins from. `tests/fuzz/README.md` says how one is added.
 
 pub mod dialog;
+pub mod event_socket;
 pub mod framing;
 pub mod hep;
+pub mod manager;
 pub mod registrar;
 pub mod scan;
 mod seeds;
@@ -19,10 +21,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 7] = [
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
+    Target { name: "event_socket", run: event_socket::run, seeds: seeds::event_sockets },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
+    Target { name: "manager", run: manager::run, seeds: seeds::managers },
     Target { name: "registrar", run: registrar::run, seeds: seeds::sip_messages },
     Target { name: "scan", run: scan::run, seeds: seeds::sip_messages },
 ];
