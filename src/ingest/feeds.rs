@@ -10,6 +10,7 @@ use super::asterisk::Asterisk;
 use super::feed::supervise;
 use super::freeswitch::Freeswitch;
 use super::site::Sites;
+use super::subscribe::Subscriptions;
 use crate::clock::Clock;
 use crate::config::{self, Kind};
 use crate::model::{FeedKind, PbxId};
@@ -50,7 +51,12 @@ pub fn start(
             let connector = Connector { config, pbx, registry, sites, clock: clock.clone(), handle: handle.clone() };
             match connector.config.kind {
                 Kind::Asterisk => supervise(Asterisk::new(connector), handle, clock, stop).await,
+<<<<<<< HEAD
+                Kind::Subscription => supervise(Subscriptions::new(connector), handle, clock, stop).await,
+                Kind::Freeswitch => tracing::error!(feed = handle.name(), "this kind of feed is not built yet"),
+=======
                 Kind::Freeswitch => supervise(Freeswitch::new(connector), handle, clock, stop).await,
+>>>>>>> esl
             }
         });
     }
@@ -82,6 +88,7 @@ fn feed_kind(kind: Kind) -> FeedKind {
     match kind {
         Kind::Asterisk => FeedKind::Asterisk,
         Kind::Freeswitch => FeedKind::Freeswitch,
+        Kind::Subscription => FeedKind::Subscription,
     }
 }
 
