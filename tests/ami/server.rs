@@ -165,6 +165,9 @@ impl Office {
             secret: SECRET.into(),
             tls,
             snapshot_s: 300,
+            subscriptions: hookswitch::config::Subscriptions::default(),
+            poll_s: 20,
+            answer_s: 10,
         };
         feeds::start(&[config], &self.registry, &self.sites, &self.clock, &self.tasks, &self.stop);
     }

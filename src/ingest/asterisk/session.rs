@@ -244,7 +244,7 @@ impl<'a> Session<'a> {
     /// Whatever is due: a snapshot, a ping, giving up.
     fn on_time(&mut self) -> Result<(), FeedError> {
         let now = self.connector.clock.now();
-        if let Some(asked) = self.asked.front().filter(|asked| now.tick - asked.at >= ANSWER_MS) {
+        if let Some(asked) = self.asked.front().filter(|asked| now.tick - asked.at >= self.answer_ms()) {
             return Err(FeedError::Broken(format!("Asterisk does not answer {} any more", asked.name)));
         }
         let due = self.snapshot_at.is_none_or(|at| {
@@ -281,10 +281,15 @@ impl<'a> Session<'a> {
             (at + wait) - now
         });
         let snapshot = if self.settling { PING_MS } else { snapshot };
-        let answer = self.asked.front().map_or(PING_MS, |asked| (asked.at + ANSWER_MS) - now);
+        let answer = self.asked.front().map_or(PING_MS, |asked| (asked.at + self.answer_ms()) - now);
         let ping = if self.asked.is_empty() { (self.heard_at + PING_MS) - now } else { PING_MS };
         let hold = self.held_at.map_or(PING_MS, |at| (at + HOLD_MS) - now);
         snapshot.min(answer).min(ping).min(hold).max(1)
+    }
+
+    /// How long an answer may take.
+    fn answer_ms(&self) -> u64 {
+        u64::from(self.connector.config.answer_s) * 1000
     }
 
     /// More messages in a second than any PBX sends: they are read more slowly, which fills the peer's buffers and not
@@ -323,8 +328,6 @@ async fn next_command(control: &mut Option<mpsc::Receiver<ControlRequest>>) -> O
 
 /// Silence after which we ask whether anybody is there.
 const PING_MS: u64 = 10_000;
-/// How long an answer may take.
-const ANSWER_MS: u64 = 10_000;
 /// How long a call may wait for what the PBX says of it.
 const HOLD_MS: u64 = 250;
 /// How soon after a snapshot another one is taken because something was lost.
