@@ -51,12 +51,8 @@ pub fn start(
             let connector = Connector { config, pbx, registry, sites, clock: clock.clone(), handle: handle.clone() };
             match connector.config.kind {
                 Kind::Asterisk => supervise(Asterisk::new(connector), handle, clock, stop).await,
-<<<<<<< HEAD
                 Kind::Subscription => supervise(Subscriptions::new(connector), handle, clock, stop).await,
-                Kind::Freeswitch => tracing::error!(feed = handle.name(), "this kind of feed is not built yet"),
-=======
                 Kind::Freeswitch => supervise(Freeswitch::new(connector), handle, clock, stop).await,
->>>>>>> esl
             }
         });
     }

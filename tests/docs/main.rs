@@ -79,7 +79,6 @@ fn the_kamailio_lines_on_the_page_are_the_ones_that_are_tested_and_all_of_them()
 }
 
 #[test]
-<<<<<<< HEAD
 fn the_lines_of_the_subscriptions_page_are_the_ones_that_are_tested_and_all_of_them() {
     let tested = std::fs::read_to_string("tests/kamailio/kamailio.cfg").expect("the configuration is there");
     let page = Page::read("docs/subscriptions.md");
@@ -98,7 +97,9 @@ fn the_lines_of_the_subscriptions_page_are_the_ones_that_are_tested_and_all_of_t
         }
     }
     assert_eq!(good, 3);
-=======
+}
+
+#[test]
 fn the_freeswitch_page_shows_a_good_configuration_and_asks_for_no_more_rights_than_are_used() {
     let page = Page::read("docs/freeswitch.md");
     let settings = page.blocks("toml").next().expect("it shows the feed");
@@ -108,5 +109,4 @@ fn the_freeswitch_page_shows_a_good_configuration_and_asks_for_no_more_rights_th
     assert_eq!(config.feeds[0].secret.reveal(), password);
     let rights = page.blocks("xml").find(|block| block.contains("esl-allowed-events")).expect("it shows a user");
     assert!(rights.contains(&format!("value=\"{EVENTS}\"")), "{rights}");
->>>>>>> esl
 }

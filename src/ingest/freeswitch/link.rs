@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::dial::{DialError, Stream, dial};
+use super::super::connect::{Wire, connect};
 use super::super::feed::FeedError;
 use super::EVENTS;
 use super::codec::{Codec, Frame, command};
@@ -13,7 +13,7 @@ use crate::config;
 
 /// See the module.
 pub(super) struct Link {
-    wire: Box<dyn Stream>,
+    wire: Box<dyn Wire>,
     codec: Codec,
     buffer: Vec<u8>,
     /// Bytes read since they were last asked for.
@@ -27,10 +27,7 @@ impl Link {
     /// [`FeedError::Refused`] when the other side does not let us in, [`FeedError::Gone`] when nobody listens there,
     /// [`FeedError::Broken`] when it can't be reached or is no event socket.
     pub async fn open(config: &config::Feed) -> Result<Self, FeedError> {
-        let wire = dial(&config.address, config.tls).await.map_err(|error| match error {
-            DialError::Closed(_) => FeedError::Gone(error.to_string()),
-            DialError::Unreachable { .. } | DialError::Tls { .. } => FeedError::Broken(error.to_string()),
-        })?;
+        let wire = connect(&config.address, config.tls).await?;
         let mut link = Self { wire, codec: Codec::default(), buffer: vec![0; BUFFER], bytes: 0 };
         let wait = Duration::from_secs(config.answer_s.into());
         match tokio::time::timeout(wait, link.log_in(config)).await {
