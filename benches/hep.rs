@@ -88,6 +88,8 @@ async fn settle(intake: &HepIntake, registry: &Arc<Registry>, defaults: &Default
             dnd: false,
             pop_on: PopOn::Ring,
             queues: Vec::new(),
+            queue_login: Default::default(),
+            parked: Vec::new(),
             created_at: clock.now().unix,
         };
         let user = registry.create_user(user).expect("a new user").value.id;
