@@ -76,3 +76,24 @@ fn the_kamailio_lines_on_the_page_are_the_ones_that_are_tested_and_all_of_them()
         assert!(shown.contains(&lines), "not on the page:\n{lines}");
     }
 }
+
+#[test]
+fn the_lines_of_the_subscriptions_page_are_the_ones_that_are_tested_and_all_of_them() {
+    let tested = std::fs::read_to_string("tests/kamailio/kamailio.cfg").expect("the configuration is there");
+    let page = Page::read("docs/subscriptions.md");
+    let shown: Vec<&str> = page.blocks("kamailio").collect();
+    for section in tested.split("# >>> subscriptions").skip(1) {
+        let (_, lines) = section.split_once('\n').expect("the mark is a line of its own");
+        let (lines, _) = lines.split_once("# <<<").expect("a section has an end");
+        assert!(shown.contains(&lines), "not on the page:\n{lines}");
+    }
+    assert_eq!(shown.len(), 4, "and no others");
+    let mut good = 0;
+    for page in [page, Page::read("docs/opensips.md")] {
+        for settings in page.blocks("toml") {
+            Config::parse(settings, std::iter::empty()).expect("it is good");
+            good += 1;
+        }
+    }
+    assert_eq!(good, 3);
+}

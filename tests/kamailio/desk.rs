@@ -98,9 +98,23 @@ impl Person {
         let device = admin.device(extension, "connected").await;
         let (id, api) = admin.agent(name).await;
         admin.link(&id, &device).await;
+        Self::watches(&id, &device, api).await
+    }
+
+    /// A user who is linked to a device opens their screen.
+    pub async fn watches(id: &str, device: &Value, api: Api) -> Self {
         let screen = api.events("/v1/me/popups/stream").await;
         screen.wait("the stream begins with a snapshot", |event| event.kind == "snapshot").await;
-        Self { id, device: text(&device["id"]), screen, api }
+        Self { id: id.to_owned(), device: text(&device["id"]), screen, api }
+    }
+
+    /// Waits until the screen has shown an offer in `state` for the `times`th time; the offer.
+    pub async fn sees_times(&self, state: &str, times: usize) -> Value {
+        until(&format!("offer {times} is {state}"), async || {
+            let shown = self.screen.of("offer").into_iter().filter(|offer| offer["state"] == state);
+            shown.into_iter().nth(times - 1)
+        })
+        .await
     }
 
     /// Opens the screen's stream again, as a browser does when it was cut.

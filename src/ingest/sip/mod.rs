@@ -11,6 +11,7 @@ mod hep;
 mod mirror;
 mod peers;
 mod pending;
+mod publications;
 pub(super) mod recent;
 mod redirect;
 mod registrar;
@@ -25,6 +26,7 @@ mod udp;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,6 +116,9 @@ impl Listeners {
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
+            if front.has_publications() {
+                tasks.spawn(expire(front.clone(), stop.clone()));
+            }
             for socket in sockets {
                 match socket {
                     Bound::Udp(socket) => {
@@ -137,3 +142,16 @@ impl Listeners {
         Ok(())
     }
 }
+
+/// Ends publications in time, until `stop`.
+async fn expire(front: Arc<Front>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EXPIRE_EVERY) => front.expire(),
+        }
+    }
+}
+
+/// How late a publication may end.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
