@@ -60,7 +60,8 @@ fn torn_anywhere_and_gone_on_with_says_the_same() {
 fn every_leg_that_starts_ends_and_nothing_is_told_of_it_after() {
     for path in captures() {
         let lines = told([fs::read(&path).expect("a fixture can be read").as_slice()]);
-        let starts: Vec<&str> = lines.iter().filter_map(|line| line.split_once(" started ")).map(|(leg, _)| leg).collect();
+        let starts: Vec<&str> =
+            lines.iter().filter_map(|line| line.split_once(" started ")).map(|(leg, _)| leg).collect();
         for leg in &starts {
             assert_eq!(starts.iter().filter(|other| *other == leg).count(), 1, "{}: {leg}", path.display());
             let last = lines.iter().rfind(|line| line.starts_with(&format!("{leg} "))).expect("it started");

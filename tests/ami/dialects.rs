@@ -11,7 +11,10 @@ fn has(lines: &[String], all: &[&str]) -> bool {
 fn a_queue_call_names_its_queue_on_the_leg_that_rings() {
     let lines = lines_of("asterisk22-queue-call");
     assert!(has(&lines, &["queued in sales at Some(1)"]), "{lines:#?}");
-    assert!(has(&lines, &["started out to 101, +14155550100 dials 101", "for queue sales", "AgentCalled"]), "{lines:#?}");
+    assert!(
+        has(&lines, &["started out to 101, +14155550100 dials 101", "for queue sales", "AgentCalled"]),
+        "{lines:#?}"
+    );
     assert!(has(&lines, &["rang | AMI"]), "{lines:#?}");
     assert!(has(&lines, &["unqueued | AMI QueueCallerLeave sales"]), "{lines:#?}");
 }
@@ -30,7 +33,11 @@ fn a_member_behind_a_local_channel_rings_on_its_own_phone_only() {
 fn one_of_a_ring_group_answers_and_the_other_was_cancelled_elsewhere() {
     for name in ["asterisk22-ringgroup", "asterisk22-localgroup", "asterisk22-queue-ringall"] {
         let lines = lines_of(name);
-        assert_eq!(lines.iter().filter(|line| line.contains("ended(cancelledelsewhere)")).count(), 1, "{name}: {lines:#?}");
+        assert_eq!(
+            lines.iter().filter(|line| line.contains("ended(cancelledelsewhere)")).count(),
+            1,
+            "{name}: {lines:#?}"
+        );
     }
 }
 

@@ -49,7 +49,8 @@ async fn a_flood_on_one_feed_leaves_another_its_turn() {
     let (office, bad, good) = (Office::open().await, Server::listen().await, Server::listen().await);
     office.follow("bad", &bad.address(), Tls::Off);
     let mut flooding = bad.let_in().await;
-    let events = "Event: VarSet\r\nChannel: PJSIP/x-1\r\nVariable: A\r\nValue: B\r\nUniqueid: 1.1\r\n\r\n".repeat(1_000);
+    let events =
+        "Event: VarSet\r\nChannel: PJSIP/x-1\r\nVariable: A\r\nValue: B\r\nUniqueid: 1.1\r\n\r\n".repeat(1_000);
     let flood = tokio::spawn(async move { while flooding.stream.write_all(events.as_bytes()).await.is_ok() {} });
     tokio::time::sleep(Duration::from_millis(200)).await;
     let began = Instant::now();
@@ -100,16 +101,71 @@ proptest! {
 /// Pieces that fit together often enough to get deep.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let key = prop::sample::select(vec![
-        "Event", "Response", "ActionID", "Channel", "Uniqueid", "Linkedid", "DestChannel", "DestUniqueid", "ChannelState",
-        "Queue", "Interface", "Position", "Cause", "AOR", "URI", "ContactStatus", "ObjectName", "TransfereeChannel",
-        "TransfereeUniqueid", "SecondTransfererChannel", "SecondTransfererUniqueid", "Newname", "DialStatus", "Value",
+        "Event",
+        "Response",
+        "ActionID",
+        "Channel",
+        "Uniqueid",
+        "Linkedid",
+        "DestChannel",
+        "DestUniqueid",
+        "ChannelState",
+        "Queue",
+        "Interface",
+        "Position",
+        "Cause",
+        "AOR",
+        "URI",
+        "ContactStatus",
+        "ObjectName",
+        "TransfereeChannel",
+        "TransfereeUniqueid",
+        "SecondTransfererChannel",
+        "SecondTransfererUniqueid",
+        "Newname",
+        "DialStatus",
+        "Value",
     ]);
     let value = prop::sample::select(vec![
-        "Newchannel", "Newstate", "DialBegin", "DialEnd", "Hangup", "Rename", "AttendedTransfer", "BlindTransfer", "Pickup",
-        "QueueCallerJoin", "QueueCallerLeave", "AgentCalled", "QueueMemberAdded", "QueueEntry", "QueueStatusComplete",
-        "CoreShowChannel", "CoreShowChannelsComplete", "ContactStatus", "ContactList", "ContactListComplete", "PJSIP/101-1",
-        "PJSIP/trunk-2", "Local/1@x-1;1", "Local/1@x-1;2", "1.1", "1.2", "1.3", "4", "5", "6", "0", "4294967295", "sales",
-        "ANSWER", "hookswitch-snapshot-end", "hookswitch-presentation-1.1", "Success", "sip:101@192.0.2.1", "",
+        "Newchannel",
+        "Newstate",
+        "DialBegin",
+        "DialEnd",
+        "Hangup",
+        "Rename",
+        "AttendedTransfer",
+        "BlindTransfer",
+        "Pickup",
+        "QueueCallerJoin",
+        "QueueCallerLeave",
+        "AgentCalled",
+        "QueueMemberAdded",
+        "QueueEntry",
+        "QueueStatusComplete",
+        "CoreShowChannel",
+        "CoreShowChannelsComplete",
+        "ContactStatus",
+        "ContactList",
+        "ContactListComplete",
+        "PJSIP/101-1",
+        "PJSIP/trunk-2",
+        "Local/1@x-1;1",
+        "Local/1@x-1;2",
+        "1.1",
+        "1.2",
+        "1.3",
+        "4",
+        "5",
+        "6",
+        "0",
+        "4294967295",
+        "sales",
+        "ANSWER",
+        "hookswitch-snapshot-end",
+        "hookswitch-presentation-1.1",
+        "Success",
+        "sip:101@192.0.2.1",
+        "",
     ]);
     prop_oneof![
         4 => (key, value).prop_map(|(key, value)| format!("{key}: {value}\r\n").into_bytes()),

@@ -50,10 +50,9 @@ fn line(output: &Output) -> Option<String> {
             format!("{user} {} reachable {reachable:?} {rtt_us:?}", uri.as_deref().unwrap_or("as a whole"))
         }
         Output::Endpoints(users) => format!("extensions {}", users.join(" ")),
-        Output::Queues(queues) => format!(
-            "queues {}",
-            list(queues, |queue| format!("{} [{}]", queue.name, list(&queue.members, member)))
-        ),
+        Output::Queues(queues) => {
+            format!("queues {}", list(queues, |queue| format!("{} [{}]", queue.name, list(&queue.members, member))))
+        }
         Output::Member { queue, member: one } => format!("{queue}: {}", member(one)),
         Output::MemberGone { queue, user } => format!("{queue}: {user} gone"),
         Output::Ask(_) => return None,

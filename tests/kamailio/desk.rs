@@ -31,7 +31,7 @@ pub struct Person {
     pub id: String,
     /// Their device's id.
     pub device: String,
-    screen: Events,
+    pub screen: Events,
     api: Api,
 }
 
@@ -106,15 +106,6 @@ impl Person {
         let screen = api.events("/v1/me/popups/stream").await;
         screen.wait("the stream begins with a snapshot", |event| event.kind == "snapshot").await;
         Self { id: id.to_owned(), device: text(&device["id"]), screen, api }
-    }
-
-    /// Waits until the screen has shown an offer in `state` for the `times`th time; the offer.
-    pub async fn sees_times(&self, state: &str, times: usize) -> Value {
-        until(&format!("offer {times} is {state}"), async || {
-            let shown = self.screen.of("offer").into_iter().filter(|offer| offer["state"] == state);
-            shown.into_iter().nth(times - 1)
-        })
-        .await
     }
 
     /// Opens the screen's stream again, as a browser does when it was cut.

@@ -39,7 +39,13 @@ async fn a_ringing_extension_known_only_by_its_hint_pops_is_answered_and_ends_ca
         let pause = Duration::from_secs(1);
         let call = Scenario { target, source, service: "101", pause, ..Scenario::new("trunk-calls") }.start(&folder);
         p101.rings().await;
-        let offers = async |state: &str| ann.sees_times(state, round).await;
+        let offers = async |state: &str| {
+            until(&format!("offer {round} is {state}"), async || {
+                let shown = ann.screen.of("offer").into_iter().filter(|offer| offer["state"] == state);
+                shown.into_iter().nth(round - 1)
+            })
+            .await
+        };
         let offer = offers("offered").await;
         assert_eq!(
             (&offer["caller"]["number"], &offer["caller"]["name"]),
