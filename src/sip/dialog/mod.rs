@@ -53,7 +53,7 @@ pub enum Seen {
 /// All dialogs of one site.
 #[derive(Default)]
 pub struct Tracker {
-    threads: HashMap<Arc<str>, Thread>,
+    threads: HashMap<Arc<str>, Thread, foldhash::quality::RandomState>,
     /// One entry a thread, its `scheduled`; when it comes up and its thread's deadline has moved, it is put back there.
     deadlines: BTreeSet<(Tick, Arc<str>)>,
     /// Bytes of all messages that came before their INVITE.
