@@ -48,6 +48,8 @@ declare! {
     Gauge feed_up [pbx, feed];
     /// What a limit made us drop, by place and reason.
     Counter dropped_total [where, reason];
+    /// Subscriptions at PBXs that failed, by event package.
+    Counter subscription_failures_total [event];
     /// Live calls by state.
     Gauge calls [state];
     /// Offers by outcome.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::read::{Origin, Section};
+use super::subscription::{self, Subscriptions};
 
 /// One feed that connects out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Feed {
     pub pbx: Option<String>,
     /// `address`: `HOST:PORT`. Default: the kind's port on 127.0.0.1.
     pub address: String,
-    /// `user`: whom to log in as. `FreeSWITCH` needs none.
+    /// `user`: whom to log in as. `FreeSWITCH` needs none, nor does a PBX that lets anybody subscribe.
     pub user: Option<String>,
     /// `secret`, or the first line of `secret_file`.
     pub secret: Secret,
@@ -24,6 +25,12 @@ pub struct Feed {
     pub tls: Tls,
     /// `snapshot_s`: seconds after which everything is looked at again.
     pub snapshot_s: u32,
+    /// What a feed by subscription needs besides; defaults for others.
+    pub subscriptions: Subscriptions,
+    /// `poll_s`: `FreeSWITCH` only: seconds after which queues, agents and tiers are looked at, whose changes make no events.
+    pub poll_s: u32,
+    /// `answer_s`: seconds a question may go unanswered before the connection is given up.
+    pub answer_s: u32,
 }
 
 /// Kinds of feed that connect out.
@@ -33,6 +40,8 @@ pub enum Kind {
     Asterisk,
     /// `FreeSWITCH`'s event socket.
     Freeswitch,
+    /// Any PBX's SIP, by subscription.
+    Subscription,
 }
 
 /// Whether a connection is encrypted.
@@ -78,7 +87,8 @@ impl FromStr for Kind {
         match text {
             "asterisk" => Ok(Self::Asterisk),
             "freeswitch" => Ok(Self::Freeswitch),
-            _ => Err(format!("{text:?} is no kind of feed; there are asterisk and freeswitch")),
+            "subscription" => Ok(Self::Subscription),
+            _ => Err(format!("{text:?} is no kind of feed; there are asterisk, freeswitch and subscription")),
         }
     }
 }
@@ -91,10 +101,9 @@ impl Feed {
         }
         let given = section.origin("kind");
         let kind = match section.parsed("kind", str::parse::<Kind>) {
-            None if given == Origin::Default => name
-                .parse()
-                .map_err(|_| section.problem(&Origin::Default, "kind", "is needed: asterisk or freeswitch"))
-                .ok(),
+            None if given == Origin::Default => {
+                name.parse().map_err(|_| section.problem(&Origin::Default, "kind", KIND_NEEDED)).ok()
+            }
             kind => kind,
         };
         let pbx = section.text("pbx");
@@ -103,15 +112,33 @@ impl Feed {
         if user.is_none() && kind == Some(Kind::Asterisk) {
             section.problem(&Origin::Default, "user", "is needed: the name of the section in manager.conf");
         }
-        let secret = read_secret(&mut section);
+        let subscribes = kind == Some(Kind::Subscription);
+        let asks_nobody = subscribes && user.is_none() && !section.has("secret") && !section.has("secret_file");
+        let secret = if asks_nobody { Some(Secret::default()) } else { read_secret(&mut section) };
+        let tls_origin = section.origin("tls");
         let tls = section.parsed("tls", |text| match text {
             "off" => Ok(Tls::Off),
             "on" => Ok(Tls::On),
             "insecure" => Ok(Tls::Insecure),
             _ => Err(format!("{text:?} is none of on, off and insecure")),
         });
+        if subscribes && tls.is_some_and(|tls| tls != Tls::Off) {
+            section.problem(&tls_origin, "tls", "subscriptions go over udp or tcp only");
+        }
         let snapshot_s = section.number("snapshot_s", 300, 5..=86_400);
-        section.finish(&["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s"]);
+        let poll_s = section.number("poll_s", 20, 2..=3_600);
+        let answer_s = section.number("answer_s", 15, 1..=120);
+        let mut keys = vec!["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s", "answer_s"];
+        if kind == Some(Kind::Freeswitch) {
+            keys.push("poll_s");
+        }
+        let subscriptions = if subscribes {
+            keys.extend(subscription::KEYS);
+            Subscriptions::read(&mut section)
+        } else {
+            Subscriptions::default()
+        };
+        section.finish(&keys);
         let kind = kind?;
         Some(Self {
             name: name.to_owned(),
@@ -122,6 +149,9 @@ impl Feed {
             secret: secret?,
             tls: tls.unwrap_or_default(),
             snapshot_s: u32::try_from(snapshot_s).unwrap_or(u32::MAX),
+            subscriptions,
+            poll_s: u32::try_from(poll_s).unwrap_or(u32::MAX),
+            answer_s: u32::try_from(answer_s).unwrap_or(u32::MAX),
         })
     }
 }
@@ -131,6 +161,7 @@ impl Kind {
         match self {
             Self::Asterisk => "127.0.0.1:5038",
             Self::Freeswitch => "127.0.0.1:8021",
+            Self::Subscription => "127.0.0.1:5060",
         }
     }
 }
@@ -170,3 +201,5 @@ fn parse_address(text: &str) -> Result<String, String> {
         Err(format!("{text:?} is no address; write 192.0.2.10:5038 or pbx.example:5038"))
     }
 }
+
+const KIND_NEEDED: &str = "is needed: asterisk, freeswitch or subscription";

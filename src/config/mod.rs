@@ -8,6 +8,7 @@ mod feed;
 mod limits;
 mod listener;
 mod read;
+mod subscription;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub use feed::{Feed, Kind, Secret, Tls};
 pub use limits::{Limits, Registrar, Retention};
 pub use listener::{Bind, HepKey, Listener, Mode, Protocol};
 pub use read::Problem;
+pub use subscription::{EXTENSIONS_MAX, Extensions, Subscriptions};
 
 /// Everything an operator can set. `Config::default()` is what runs with no file at all.
 #[derive(Clone, Debug)]

@@ -253,3 +253,35 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
     assert_eq!(config.listeners.len(), 5);
     assert!(config.listeners.iter().any(|listener| listener.key.is_some() && !listener.capture_ids.is_empty()));
 }
+
+#[test]
+fn a_feed_by_subscription_has_keys_of_its_own() {
+    let text = "[feeds.subscription]\ndialogs = [\"101\", \"102\"]\nregistrations = \"all\"\ntransport = \"tcp\"\n\
+                domain = \"office.example\"\nexpires_s = 120\n";
+    let config = parse(text).unwrap();
+    let feed = &config.feeds[0];
+    assert_eq!((feed.kind, feed.address.as_str(), &feed.user), (Kind::Subscription, "127.0.0.1:5060", &None));
+    let expected = Subscriptions {
+        transport: crate::model::Transport::Tcp,
+        domain: Some("office.example".into()),
+        dialogs: Extensions::These(vec!["101".into(), "102".into()]),
+        registrations: Extensions::All,
+        expires_s: 120,
+    };
+    assert_eq!(feed.subscriptions, expected);
+    let report = mistakes(
+        "[feeds.subscription]\nuser = \"101\"\ndialogs = []\ntransport = \"sctp\"\ntls = \"on\"\n\
+         [feeds.asterisk]\nuser = \"u\"\nsecret = \"s\"\ndialogs = \"all\"\n[feeds.x]\nkind = \"subscription\"\n\
+         registrations = [\"1 2\"]\n",
+    );
+    for expected in [
+        "feeds.subscription.secret: is needed",
+        "feeds.subscription.dialogs: nothing is left to subscribe to",
+        "line 4: feeds.subscription.transport: \"sctp\" is neither udp nor tcp",
+        "line 5: feeds.subscription.tls: subscriptions go over udp or tcp only",
+        "line 9: feeds.asterisk.dialogs: no such key",
+        "line 12: feeds.x.registrations: \"1 2\" is no extension",
+    ] {
+        assert!(report.contains(expected), "{expected}\n--\n{report}");
+    }
+}

@@ -8,7 +8,9 @@ use tokio_util::task::TaskTracker;
 
 use super::asterisk::Asterisk;
 use super::feed::supervise;
+use super::freeswitch::Freeswitch;
 use super::site::Sites;
+use super::subscribe::Subscriptions;
 use crate::clock::Clock;
 use crate::config::{self, Kind};
 use crate::model::{FeedKind, PbxId};
@@ -49,7 +51,8 @@ pub fn start(
             let connector = Connector { config, pbx, registry, sites, clock: clock.clone(), handle: handle.clone() };
             match connector.config.kind {
                 Kind::Asterisk => supervise(Asterisk::new(connector), handle, clock, stop).await,
-                Kind::Freeswitch => tracing::error!(feed = handle.name(), "this kind of feed is not built yet"),
+                Kind::Subscription => supervise(Subscriptions::new(connector), handle, clock, stop).await,
+                Kind::Freeswitch => supervise(Freeswitch::new(connector), handle, clock, stop).await,
             }
         });
     }
@@ -81,6 +84,7 @@ fn feed_kind(kind: Kind) -> FeedKind {
     match kind {
         Kind::Asterisk => FeedKind::Asterisk,
         Kind::Freeswitch => FeedKind::Freeswitch,
+        Kind::Subscription => FeedKind::Subscription,
     }
 }
 

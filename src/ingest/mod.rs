@@ -2,10 +2,12 @@
 
 pub mod asterisk;
 pub mod capture;
-pub mod dial;
+pub mod connect;
 pub mod feed;
 pub mod feeds;
+pub mod freeswitch;
 pub mod replay;
 pub mod sip;
 pub mod site;
+pub mod subscribe;
 pub mod webhook;

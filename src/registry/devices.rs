@@ -96,6 +96,20 @@ impl Registry {
         (views, newest)
     }
 
+    /// User parts of at most `max` devices of a PBX, in order. Looks at all devices.
+    #[must_use]
+    pub fn users_on(&self, pbx: PbxId, max: usize) -> Vec<String> {
+        let on_it = self.devices.records.iter().filter(|record| record.home.pbx == pbx);
+        let mut users: Vec<String> = on_it.map(|record| record.user().to_owned()).collect();
+        users.sort_unstable();
+        users.dedup();
+        if users.len() > max {
+            super::count_dropped("users_on_pbx");
+            users.truncate(max);
+        }
+        users
+    }
+
     /// How many devices the account has.
     #[must_use]
     pub fn device_count(&self, account: AccountId) -> usize {

@@ -130,6 +130,11 @@ impl Record {
         self.last_seen_at = device.last_seen_at;
     }
 
+    /// The user part of its address-of-record.
+    pub(super) fn user(&self) -> &str {
+        &self.user
+    }
+
     /// The number colleagues dial.
     pub(super) fn extension(&self) -> &str {
         self.words.as_deref().and_then(|words| words.extension.as_deref()).unwrap_or(&self.user)

@@ -1,8 +1,6 @@
 //! Digest authentication (RFC 7616, and RFC 8760 for SIP): the side that is asked and answers. Pure: the client's nonce
 //! is passed in.
 
-use std::fmt::Write as _;
-
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
@@ -124,17 +122,14 @@ impl Challenge {
             self.hash(&format!("{secret}:{nonce}:{request}"))
         };
         let shown = user.replace('\\', "\\\\").replace('"', "\\\"");
-        let mut value = format!(
+        let asked =
+            if self.qop_auth { format!(", qop=auth, nc={count:08x}, cnonce=\"{cnonce}\"") } else { String::new() };
+        let opaque = self.opaque.as_ref().map(|opaque| format!(", opaque=\"{opaque}\"")).unwrap_or_default();
+        let value = format!(
             "Digest username=\"{shown}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{proof}\", \
-             algorithm={}",
+             algorithm={}{asked}{opaque}",
             self.algorithm.name()
         );
-        if self.qop_auth {
-            let _ = write!(value, ", qop=auth, nc={count:08x}, cnonce=\"{cnonce}\"");
-        }
-        if let Some(opaque) = &self.opaque {
-            let _ = write!(value, ", opaque=\"{opaque}\"");
-        }
         (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
     }
 
@@ -162,7 +157,7 @@ fn between_quotes(text: &str) -> &str {
     text.strip_prefix('"').map_or(text, |inner| inner.strip_suffix('"').unwrap_or(inner))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()

@@ -18,6 +18,7 @@ pub mod refusal;
 pub mod registrar;
 pub mod reply;
 pub mod scan;
+pub mod subscriber;
 pub mod syntax;
 pub mod uri;
 pub mod via;

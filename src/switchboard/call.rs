@@ -196,7 +196,14 @@ impl LiveCall {
     pub fn on_ended(&mut self, context: &mut Context<'_>, key: &LegKey, end: LegEnd) {
         let now = context.now.unix;
         self.heard(context.now);
-        let Some(leg) = self.leg_mut(key).filter(|leg| leg.state != LegState::Ended) else { return };
+        let Some(leg) = self.leg_mut(key) else { return };
+        if leg.state == LegState::Ended {
+            // Two feeds saw it end, and only the second may have known that somebody else had answered.
+            if (leg.end, end) == (Some(LegEnd::Cancelled), LegEnd::CancelledElsewhere) {
+                leg.end = Some(end);
+            }
+            return;
+        }
         leg.state = LegState::Ended;
         leg.ended_at = Some(now);
         leg.end = Some(end);

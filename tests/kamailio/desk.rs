@@ -31,7 +31,7 @@ pub struct Person {
     pub id: String,
     /// Their device's id.
     pub device: String,
-    screen: Events,
+    pub screen: Events,
     api: Api,
 }
 
@@ -98,9 +98,14 @@ impl Person {
         let device = admin.device(extension, "connected").await;
         let (id, api) = admin.agent(name).await;
         admin.link(&id, &device).await;
+        Self::watches(&id, &device, api).await
+    }
+
+    /// A user who is linked to a device opens their screen.
+    pub async fn watches(id: &str, device: &Value, api: Api) -> Self {
         let screen = api.events("/v1/me/popups/stream").await;
         screen.wait("the stream begins with a snapshot", |event| event.kind == "snapshot").await;
-        Self { id, device: text(&device["id"]), screen, api }
+        Self { id: id.to_owned(), device: text(&device["id"]), screen, api }
     }
 
     /// Opens the screen's stream again, as a browser does when it was cut.

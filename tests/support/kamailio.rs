@@ -1,7 +1,8 @@
 //! A real Kamailio, run on `tests/kamailio/kamailio.cfg`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -18,6 +19,8 @@ pub struct Kamailio {
     pub address: SocketAddr,
     /// Where it expects the trunk.
     pub trunk: SocketAddr,
+    arguments: Vec<OsString>,
+    log: PathBuf,
     process: Process,
     _ports: Ports,
 }
@@ -35,34 +38,55 @@ impl Kamailio {
         let run = folder.join("kamailio");
         std::fs::create_dir_all(&run).expect("the test's folder can be written");
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kamailio/kamailio.cfg");
-        let mut kamailio = command("kamailio");
-        kamailio.env("PATH", path()).args(["-DD", "-E", "-m", "32", "-M", "4", "-f"]).arg(config);
-        kamailio.arg("-w").arg(&run).arg("-Y").arg(&run).arg("-P").arg(run.join("pid"));
-        for define in [
+        let mut arguments: Vec<OsString> = ["-DD", "-E", "-m", "32", "-M", "4"].map(Into::into).into();
+        for (flag, path) in [("-f", &config), ("-w", &run), ("-Y", &run), ("-P", &run.join("pid"))] {
+            arguments.extend([flag.into(), path.into()]);
+        }
+        let addresses = [
             format!("LISTEN_UDP=udp:{address}"),
             format!("LISTEN_TCP=tcp:{address}"),
             format!("TRUNK_URI=\"sip:{trunk}\""),
             format!("HOOKSWITCH_REPLICA=\"{replica}\""),
             format!("HOOKSWITCH_MIRROR=\"{mirror}\""),
-        ] {
-            kamailio.arg("-A").arg(define);
+            format!("PRESENCE_URI=\"sip:{address}\""),
+        ];
+        let publish = format!("PUBLISH_URI=\"sip:{address}\"");
+        let elsewhere = switches.iter().any(|switch| switch.starts_with("PUBLISH_URI="));
+        let publish = (!elsewhere).then_some(publish.as_str());
+        for define in addresses.iter().map(String::as_str).chain(publish).chain(switches.iter().copied()) {
+            arguments.extend(["-A".into(), define.into()]);
         }
-        for switch in switches {
-            kamailio.args(["-A", switch]);
-        }
-        let mut process = Process::start("kamailio", &mut kamailio, &folder.join("kamailio.log"));
-        until("Kamailio answers OPTIONS", async || {
-            process.assert_runs();
-            answers_options(address).await.then_some(())
-        })
-        .await;
-        Self { address, trunk, process, _ports: ports }
+        let log = folder.join("kamailio.log");
+        let process = launch(&arguments, &log, address).await;
+        Self { address, trunk, arguments, log, process, _ports: ports }
+    }
+
+    /// Stops it: it forgets phones, calls and subscriptions, and tells nobody.
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Starts it again where it was.
+    pub async fn start_again(&mut self) {
+        self.process = launch(&self.arguments, &self.log, self.address).await;
     }
 
     /// What it has logged.
     pub fn log(&self) -> String {
         self.process.output()
     }
+}
+
+async fn launch(arguments: &[OsString], log: &Path, address: SocketAddr) -> Process {
+    let mut kamailio = command("kamailio");
+    kamailio.env("PATH", path()).args(arguments);
+    let mut process = Process::start("kamailio", &mut kamailio, log);
+    until("Kamailio answers OPTIONS", async || {
+        process.assert_runs();
+        answers_options(address).await.then_some(())
+    })
+    .await;
+    process
 }
 
 async fn answers_options(address: SocketAddr) -> bool {

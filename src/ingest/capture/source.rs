@@ -101,7 +101,8 @@ mod tests {
         let mut source = Source::new(Box::new(Drops(b"abcdef".to_vec())));
         assert_eq!(source.want(3).unwrap(), b"abc");
         source.pass(2);
-        assert_eq!((source.want(9).unwrap(), source.offset()), (&b"cdef"[..], 2));
+        assert_eq!(source.want(9).unwrap(), b"cdef");
+        assert_eq!(source.offset(), 2);
         source.pass(100);
         assert_eq!((source.offset(), source.fill().unwrap()), (6, false));
     }

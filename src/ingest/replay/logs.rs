@@ -50,6 +50,11 @@ fn apply(output: Output, now: Now, engine: &mut Engine) {
         Output::Leg(event) => engine.leg(&event, now),
         Output::Legs(legs) => engine.legs(FeedKind::Asterisk, &legs, now),
         Output::Contacts { user, contacts, complete } => engine.contacts(&user, &contacts, complete, now),
+        Output::AllContacts(all) => {
+            for (user, contacts) in all {
+                engine.contacts(&user, &contacts, true, now);
+            }
+        }
         Output::ContactGone { user, uri } => engine.contact_gone(&user, &uri, now),
         Output::Queues(queues) => engine.queues(&queues, now),
         Output::Member { queue, member } => engine.member(&queue, &member, now),

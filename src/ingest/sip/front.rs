@@ -193,6 +193,18 @@ impl Front {
         matches!(self.desk, Desk::Hep(_))
     }
 
+    /// Whether [`Front::expire`] is wanted now and then.
+    pub(super) fn has_publications(&self) -> bool {
+        matches!(self.desk, Desk::Replica(_))
+    }
+
+    /// Ends publications whose time is over.
+    pub(super) fn expire(&self) {
+        if let Desk::Replica(replica) = &self.desk {
+            replica.publications.expire(&self.core, self.clock.now());
+        }
+    }
+
     /// Judges one message.
     pub(super) fn handle(&self, bytes: &[u8], peer: &Peer, now: Now, has_room: bool) -> Answer {
         if let Desk::Hep(hep) = &self.desk {
@@ -325,7 +337,7 @@ pub(super) fn unavailable(reason: &'static str, label: &'static str) -> Refusal 
     Refusal::new(503, reason, label).with("Retry-After", RETRY_AFTER_S)
 }
 
-fn dropped(reason: &'static str) {
+pub(super) fn dropped(reason: &'static str) {
     metrics::counter!("hookswitch_dropped_total", "where" => "sip", "reason" => reason).increment(1);
 }
 

@@ -11,6 +11,7 @@ mod hep;
 mod mirror;
 mod peers;
 mod pending;
+mod publications;
 pub(super) mod recent;
 mod redirect;
 mod registrar;
@@ -25,6 +26,7 @@ mod udp;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,10 +68,10 @@ impl Listeners {
     ///
     /// # Errors
     /// When one can't be had; those bound before it are closed again.
-    pub fn bind(listeners: &[config::Listener]) -> Result<Self, BindError> {
+    pub fn bind(listeners: &[config::Listener], limits: &config::Limits) -> Result<Self, BindError> {
         let mut bound = Vec::with_capacity(listeners.len());
         for listener in listeners {
-            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind));
+            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind, limits));
             bound.push((listener.clone(), sockets.collect::<Result<_, _>>()?));
         }
         Ok(Self { bound })
@@ -114,9 +116,13 @@ impl Listeners {
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
+            if front.has_publications() {
+                tasks.spawn(expire(front.clone(), stop.clone()));
+            }
             for socket in sockets {
                 match socket {
                     Bound::Udp(socket) => {
+                        socket::note_receive_buffer(&front.name, &socket, &front.limits);
                         let socket = tokio::net::UdpSocket::from_std(socket)?;
                         tasks.spawn(udp::serve(front.clone(), socket, stop.clone()));
                     }
@@ -137,3 +143,16 @@ impl Listeners {
         Ok(())
     }
 }
+
+/// Ends publications in time, until `stop`.
+async fn expire(front: Arc<Front>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EXPIRE_EVERY) => front.expire(),
+        }
+    }
+}
+
+/// How late a publication may end.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);

@@ -1,31 +1,30 @@
 //! Replica mode: a trusted PBX relays what it has accepted. It is believed and answered, and never gets in the way of a
 //! call (promise 8).
 
-use std::hash::{BuildHasher as _, RandomState};
-
 use bytes::Bytes;
 
 use crate::ingest::site::Observation;
 use crate::model::{BindingSource, FeedKind, Hop, Now, PbxId};
 use crate::sip::registrar::{RegisterRequest, decide, origin};
-use crate::sip::{Message, Method, Name, Refusal, Response};
+use crate::sip::{Message, Method, Refusal, Response};
 
 use super::front::{Core, Decision, Request};
 use super::heard::Heard;
+use super::publications::Publications;
 use super::siptrace::Original;
 use super::transactions::{Transactions, no_transaction};
 
 /// The mode's memory, shared by the listener's sockets.
 pub(super) struct Replica {
     transactions: Transactions,
-    tags: RandomState,
+    pub publications: Publications,
     heard: Heard,
 }
 
 impl Replica {
     pub(super) fn new(listener: &str) -> Self {
         let heard = Heard::new(listener, FeedKind::Replica);
-        Self { transactions: Transactions::new(), tags: RandomState::new(), heard }
+        Self { transactions: Transactions::new(), publications: Publications::new(), heard }
     }
 
     /// Judges a request that has all it must have.
@@ -36,7 +35,7 @@ impl Replica {
             Method::Register => register(core, request),
             Method::Options => ok().header("Allow", ALLOW),
             Method::Notify => ok(),
-            Method::Publish => self.publish(request),
+            Method::Publish => self.publications.accept(core, request)?,
             Method::Invite => {
                 self.transactions.answered(request.message, request.now.tick);
                 observe(core, request.message, request.pbx, request.now);
@@ -55,18 +54,6 @@ impl Replica {
             _ => return Err(Refusal::new(405, "Method Not Allowed", "method").with("Allow", ALLOW)),
         };
         Ok(Decision { status: 200, response, seq: None })
-    }
-
-    /// Accepts a publication (RFC 3903 §6). A refresh keeps its tag; a new one gets one of its own.
-    fn publish(&self, request: &Request<'_, '_>) -> Response {
-        let message = request.message;
-        let tag = match message.named("SIP-If-Match").next() {
-            Some(tag) => tag.to_owned(),
-            None => format!("{:016x}", self.tags.hash_one((message.call_id(), message.header(Name::CSeq)))),
-        };
-        let expires = message.header(Name::Expires).and_then(|value| value.trim().parse::<u32>().ok());
-        let expires = expires.unwrap_or(EXPIRES_DEFAULT_S).to_string();
-        request.reply.status(200, "OK").header("SIP-ETag", &tag).header("Expires", &expires)
     }
 }
 
@@ -111,5 +98,3 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Response {
 }
 
 const ALLOW: &str = "REGISTER, PUBLISH, NOTIFY, OPTIONS, INVITE, ACK, CANCEL, BYE";
-/// RFC 3903 leaves it to the event package; presence and dialog have an hour.
-const EXPIRES_DEFAULT_S: u32 = 3600;

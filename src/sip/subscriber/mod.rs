@@ -18,7 +18,7 @@ pub use self::subscription::{Package, Topic};
 
 use self::subscription::{Phase, Request, Subscription};
 use super::client::{Ids, Phone, Subscribe};
-use super::digest::{Challenge, Credentials};
+use super::digest::{Challenge, Credentials, hex};
 use super::message::Message;
 use super::reply::{Reply, Salt};
 use super::scan::scan;
@@ -92,7 +92,7 @@ impl Names {
     fn draw(&mut self) -> String {
         self.drawn += 1;
         let digest = Sha256::new().chain_update(self.seed).chain_update(self.drawn.to_be_bytes()).finalize();
-        digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+        hex(digest.get(..12).unwrap_or_default())
     }
 }
 
@@ -122,7 +122,8 @@ impl Subscriber {
             }
             self.drop_subscription(&topic);
         }
-        for topic in topics.iter().filter(|topic| !self.subscriptions.contains_key(topic)).cloned().collect::<Vec<_>>() {
+        for topic in topics.iter().filter(|topic| !self.subscriptions.contains_key(topic)).cloned().collect::<Vec<_>>()
+        {
             let subscription = Subscription::resting(self.names.draw(), self.names.draw(), now.tick);
             self.by_call_id.insert(subscription.call_id.clone(), topic.clone());
             self.due.insert((subscription.due(), topic.clone()));
@@ -261,12 +262,8 @@ impl Subscriber {
             }
             _ => None,
         };
-        let ids = Ids {
-            call_id: &subscription.call_id,
-            tag: &subscription.tag,
-            branch: &branch,
-            cseq: subscription.cseq,
-        };
+        let ids =
+            Ids { call_id: &subscription.call_id, tag: &subscription.tag, branch: &branch, cseq: subscription.cseq };
         let about = Subscribe {
             target,
             to: &to,

@@ -156,6 +156,9 @@ impl Subscription {
 
     /// Leaves it alone for a while: `least_ms`, doubled with each failure up to [`REST_MS_MAX`] or `least_ms` itself.
     pub fn rest(&mut self, why: &str, least_ms: u64, now: Tick) {
+        if self.phase == Phase::Active && now - self.since > STEADY_MS {
+            self.failures = 0;
+        }
         self.phase = Phase::Resting;
         (self.dialog, self.notified, self.request) = (None, None, None);
         let wait = least_ms.saturating_mul(1 << self.failures.min(10)).min(REST_MS_MAX.max(least_ms));
@@ -179,4 +182,6 @@ impl Subscription {
 /// RFC 3261 §17.1.2: the longest wait between two retransmissions.
 const T2_MS: u64 = 4_000;
 const REST_MS_MAX: u64 = 600_000;
+/// A subscription that stood so long was a good one.
+const STEADY_MS: u64 = 60_000;
 const REFRESH_MS_MIN: u64 = 1_000;

@@ -1,6 +1,7 @@
 //! What is fuzzed: a plain function a target, with the inputs it begins from. `tests/fuzz/README.md` says how one is added.
 
 pub mod dialog;
+pub mod event_socket;
 pub mod framing;
 pub mod hep;
 pub mod registrar;
@@ -19,8 +20,9 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
+    Target { name: "event_socket", run: event_socket::run, seeds: seeds::event_sockets },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
     Target { name: "registrar", run: registrar::run, seeds: seeds::sip_messages },

@@ -1,0 +1,95 @@
+//! Keys of `[feeds.NAME]` that only a feed by subscription has.
+
+use super::read::{Origin, Section};
+use crate::model::Transport;
+
+/// What to subscribe to, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscriptions {
+    /// `transport`: `"udp"` (default) or `"tcp"`.
+    pub transport: Transport,
+    /// `domain`: the SIP domain of the extensions; default: the host in `address`.
+    pub domain: Option<String>,
+    /// `dialogs`: whose calls to follow. Default: all known devices of the PBX.
+    pub dialogs: Extensions,
+    /// `registrations`: whose contacts to follow. Default: nobody's.
+    pub registrations: Extensions,
+    /// `expires_s`: seconds a subscription is asked for.
+    pub expires_s: u32,
+}
+
+/// Extensions of a PBX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extensions {
+    /// Those of all its known devices.
+    All,
+    /// These.
+    These(Vec<String>),
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self {
+            transport: Transport::Udp,
+            domain: None,
+            dialogs: Extensions::All,
+            registrations: Extensions::These(Vec::new()),
+            expires_s: EXPIRES_S,
+        }
+    }
+}
+
+impl Subscriptions {
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let transport = section.parsed("transport", |text| match text {
+            "udp" => Ok(Transport::Udp),
+            "tcp" => Ok(Transport::Tcp),
+            _ => Err(format!("{text:?} is neither udp nor tcp")),
+        });
+        let domain = section.parsed("domain", |text| part_of_uri(text, "domain"));
+        let dialogs = read_extensions(section, "dialogs", default.dialogs);
+        let registrations = read_extensions(section, "registrations", default.registrations);
+        let nobody = Extensions::These(Vec::new());
+        if dialogs == nobody && registrations == nobody {
+            section.problem(&Origin::Default, "dialogs", "nothing is left to subscribe to");
+        }
+        let expires_s = section.number("expires_s", EXPIRES_S.into(), 30..=86_400);
+        Self {
+            transport: transport.unwrap_or(default.transport),
+            domain,
+            dialogs,
+            registrations,
+            expires_s: u32::try_from(expires_s).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// `"all"`, or a list of extensions.
+fn read_extensions(section: &mut Section<'_>, key: &str, default: Extensions) -> Extensions {
+    let origin = section.origin(key);
+    match section.list(key, |text| part_of_uri(text, "extension")) {
+        None => default,
+        Some(list) if list == ["all"] => Extensions::All,
+        Some(list) if list.len() > EXTENSIONS_MAX => {
+            section.problem(&origin, key, format!("has more than {EXTENSIONS_MAX} extensions"));
+            default
+        }
+        Some(list) => Extensions::These(list),
+    }
+}
+
+fn part_of_uri(text: &str, what: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_alphanumeric() || "-_.!~*'()&=+$,%#[]:".contains(c);
+    if !text.is_empty() && text.len() <= 255 && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no {what}"))
+    }
+}
+
+/// Keys of this file.
+pub(super) const KEYS: [&str; 5] = ["transport", "domain", "dialogs", "registrations", "expires_s"];
+/// Extensions one feed subscribes to, at most.
+pub const EXTENSIONS_MAX: usize = 5_000;
+const EXPIRES_S: u32 = 600;
