@@ -3,6 +3,7 @@
 pub mod dialog;
 pub mod framing;
 pub mod hep;
+pub mod notification;
 pub mod registrar;
 pub mod scan;
 mod seeds;
@@ -19,10 +20,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 5] = [
+pub const ALL: [Target; 6] = [
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
+    Target { name: "notification", run: notification::run, seeds: seeds::notifications },
     Target { name: "registrar", run: registrar::run, seeds: seeds::sip_messages },
     Target { name: "scan", run: scan::run, seeds: seeds::sip_messages },
 ];
