@@ -89,7 +89,7 @@ impl Daemon {
         let recorder = metrics::install();
         let clock = Clock::system();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let listeners = Listeners::bind(&config.listeners)?;
+        let listeners = Listeners::bind(&config.listeners, &config.limits)?;
         let http = listen("http.listen", &config.http.listen).await?;
         let ops = listen("ops.listen", &config.ops.listen).await?;
         let registry = open_registry(config, &clock).await?;

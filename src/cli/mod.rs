@@ -5,6 +5,7 @@ mod api;
 mod demo;
 mod line;
 mod phone;
+mod replay;
 mod ring;
 mod serve;
 mod sse;
@@ -13,6 +14,7 @@ mod watch;
 use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -41,6 +43,8 @@ enum Command {
     Check,
     /// Bring the database up to this version and end.
     Migrate,
+    /// Say what a capture would have made the daemon do: devices, registrations, calls, and who would have got a popup.
+    Replay(replay::Arguments),
     /// Serve a small office of phones that call each other, and print what happens.
     Demo(demo::Arguments),
     /// Manage users.
@@ -85,15 +89,19 @@ impl Access {
     }
 }
 
-/// Runs the command named on the command line.
-pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// Runs the command named on the command line; the code is what the process ends with.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Replay(arguments)) = &arguments.command {
+        // It needs neither a configuration nor a runtime.
+        return replay::run(arguments);
+    }
     let config = Config::load(arguments.config.as_deref())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
     let result = runtime.block_on(dispatch(arguments.command.unwrap_or(Command::Serve), config, arguments.config));
     // A name look-up or a stuck file system must not keep us from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// Prints a line. When nobody reads it any more a command has nothing left to do, and ends in good order.
@@ -122,6 +130,7 @@ async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> an
             say("the configuration is good")
         }
         Command::Migrate => serve::migrate(&config).await,
+        Command::Replay(arguments) => replay::run(&arguments).map(drop),
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,
         Command::Token(command) => access::token(&config, command).await,

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::asterisk::Asterisk;
 use super::feed::supervise;
+use super::freeswitch::Freeswitch;
 use super::site::Sites;
 use super::subscribe::Subscriptions;
 use crate::clock::Clock;
@@ -51,7 +52,7 @@ pub fn start(
             match connector.config.kind {
                 Kind::Asterisk => supervise(Asterisk::new(connector), handle, clock, stop).await,
                 Kind::Subscription => supervise(Subscriptions::new(connector), handle, clock, stop).await,
-                Kind::Freeswitch => tracing::error!(feed = handle.name(), "this kind of feed is not built yet"),
+                Kind::Freeswitch => supervise(Freeswitch::new(connector), handle, clock, stop).await,
             }
         });
     }

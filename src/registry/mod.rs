@@ -62,9 +62,11 @@ pub use live::Live;
 pub use noun::{Kept, Noun, UniqueKey};
 pub use record::{BindingSummary, DeviceView};
 pub use register::{Change, Registered, Target};
+pub(crate) use reported::merged;
 pub use reported::{ReportedContact, ReportedMember, ReportedQueue};
 pub use streams::Streams;
 pub use table::{Page, Table};
+pub(crate) use transitions::transitions;
 
 use agents::Agents;
 use health::Pings;

@@ -196,7 +196,7 @@ impl Registry {
 }
 
 /// The bindings after a connector's report, and the contacts of those that it lists.
-fn merged(
+pub(crate) fn merged(
     before: &[Binding],
     contacts: &[ReportedContact],
     complete: bool,

@@ -8,7 +8,7 @@ use crate::model::{Binding, DeviceId, Transition, TransitionKind, UnixMillis};
 
 /// The transitions between two states of a device's bindings; `cause` says why bindings ended, if any did. Refreshes
 /// are none.
-pub(super) fn transitions(
+pub(crate) fn transitions(
     device: DeviceId,
     at: UnixMillis,
     before: &[Binding],

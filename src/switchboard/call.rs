@@ -32,6 +32,8 @@ pub(super) struct LiveCall {
     pub parties_known: bool,
     pub changed: bool,
     pub line: Line,
+    /// The numbers of caller and called side under which it can be found.
+    filed: [Option<String>; 2],
 }
 
 impl LiveCall {
@@ -79,6 +81,7 @@ impl LiveCall {
             parties_known: false,
             changed: false,
             line: Line::default(),
+            filed: [None, None],
         }
     }
 
@@ -193,7 +196,14 @@ impl LiveCall {
     pub fn on_ended(&mut self, context: &mut Context<'_>, key: &LegKey, end: LegEnd) {
         let now = context.now.unix;
         self.heard(context.now);
-        let Some(leg) = self.leg_mut(key).filter(|leg| leg.state != LegState::Ended) else { return };
+        let Some(leg) = self.leg_mut(key) else { return };
+        if leg.state == LegState::Ended {
+            // Two feeds saw it end, and only the second may have known that somebody else had answered.
+            if (leg.end, end) == (Some(LegEnd::Cancelled), LegEnd::CancelledElsewhere) {
+                leg.end = Some(end);
+            }
+            return;
+        }
         leg.state = LegState::Ended;
         leg.ended_at = Some(now);
         leg.end = Some(end);
@@ -237,6 +247,16 @@ impl LiveCall {
         }
         let winding_down = self.caller_gone_at.filter(|_| !self.call.legs.iter().any(is_live_caller));
         self.deadline = winding_down.map_or(self.heard_at + SILENCE_MS, |at| at + WIND_DOWN_MS);
+    }
+
+    /// The numbers at its ends, when they are others than those it was filed under.
+    pub fn take_numbers(&mut self) -> Option<[Option<&str>; 2]> {
+        let ends = [&self.call.caller.number, &self.call.callee.number];
+        if self.filed.iter().eq(ends) {
+            return None;
+        }
+        self.filed = ends.map(Clone::clone);
+        Some(self.filed.each_ref().map(Option::as_deref))
     }
 
     /// Whether it has as many legs as it may.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use super::call::LiveCall;
 use super::party::Reading;
 use crate::model::{AccountId, CallId, LegRole, LegStart, Now, PbxId};
@@ -11,6 +13,9 @@ use crate::model::{AccountId, CallId, LegRole, LegStart, Now, PbxId};
 pub(super) struct JoinIndex {
     calls: HashMap<Key, CallId>,
     keys: HashMap<CallId, Vec<Key>>,
+    /// Calls by the numbers at their ends, so that a leg is not held against every live call. A call stands here under
+    /// each number it ever had.
+    numbers: HashMap<Key, SmallVec<[CallId; 1]>>,
 }
 
 /// What was found for a leg.
@@ -29,6 +34,10 @@ enum Key {
     Base(String),
     /// One non-zero half of a Session-ID.
     Session(String),
+    /// The caller's number. Several calls may have it.
+    Caller(String),
+    /// The called number. Several calls may have it.
+    Callee(String),
 }
 
 impl JoinIndex {
@@ -47,8 +56,13 @@ impl JoinIndex {
         if named.is_some() {
             return Joined { call: named, ambiguous: false };
         }
-        let mut fitting = calls
-            .values()
+        let number = match reading.role {
+            LegRole::TrunkOut => reading.callee.number.clone().map(Key::Callee),
+            _ => reading.caller.number.clone().map(Key::Caller),
+        };
+        let with_number = number.and_then(|number| self.numbers.get(&number)).into_iter().flatten();
+        let mut fitting = with_number
+            .filter_map(|id| calls.get(id))
             .filter(|call| call.call.pbx == pbx && call.may_belong_to(account) && fits_by_number(call, now, reading));
         match (fitting.next(), fitting.next()) {
             (Some(call), None) => Joined { call: Some(call.call.id), ambiguous: false },
@@ -70,8 +84,22 @@ impl JoinIndex {
     /// What led to one call leads to another from now on.
     pub fn redirect(&mut self, from: CallId, to: CallId) {
         for key in self.keys.remove(&from).unwrap_or_default() {
-            self.calls.remove(&key);
-            self.insert(key, to);
+            if !self.remove_number(&key, from) {
+                self.calls.remove(&key);
+                self.insert(key, to);
+            }
+        }
+    }
+
+    /// Makes the call findable by the numbers it now has at its ends.
+    pub fn add_numbers(&mut self, id: CallId, caller: Option<&str>, callee: Option<&str>) {
+        let keys = [caller.map(|n| Key::Caller(n.to_owned())), callee.map(|n| Key::Callee(n.to_owned()))];
+        for key in keys.into_iter().flatten() {
+            let calls = self.numbers.entry(key.clone()).or_default();
+            if !calls.contains(&id) {
+                calls.push(id);
+                self.keys.entry(id).or_default().push(key);
+            }
         }
     }
 
@@ -97,8 +125,24 @@ impl JoinIndex {
     /// Forgets every name of a call.
     pub fn forget(&mut self, id: CallId) {
         for key in self.keys.remove(&id).unwrap_or_default() {
-            self.calls.remove(&key);
+            if !self.remove_number(&key, id) {
+                self.calls.remove(&key);
+            }
         }
+    }
+
+    /// Takes a call out from under a number; false when the key is no number.
+    fn remove_number(&mut self, key: &Key, id: CallId) -> bool {
+        if !matches!(key, Key::Caller(_) | Key::Callee(_)) {
+            return false;
+        }
+        if let Some(calls) = self.numbers.get_mut(key) {
+            calls.retain(|call| *call != id);
+            if calls.is_empty() {
+                self.numbers.remove(key);
+            }
+        }
+        true
     }
 
     fn by_name(&self, start: &LegStart) -> Option<CallId> {

@@ -109,6 +109,8 @@ impl Switchboard {
             self.joins.add_call_key(&leg.call_key, live.call.id);
         }
         self.deadlines.insert((live.deadline, live.call.id));
+        let (caller, callee) = (live.call.caller.number.as_deref(), live.call.callee.number.as_deref());
+        self.joins.add_numbers(live.call.id, caller, callee);
         self.calls.insert(live.call.id, live);
     }
 
@@ -184,6 +186,9 @@ impl Switchboard {
             let mut context = Context { now, view, site: self.site, account: &account, evidence, effects };
             change(call, &mut context);
             call.settle(&mut context);
+            if let Some([caller, callee]) = call.take_numbers() {
+                self.joins.add_numbers(*id, caller, callee);
+            }
             if call.take_changed() {
                 effects.push(Effect::Call(Arc::new(call.call.clone())));
             }

@@ -70,14 +70,13 @@ impl CompiledPlan {
         let stripped =
             self.source.outside_prefix.as_deref().filter(|p| !p.is_empty()).and_then(|p| raw.strip_prefix(p));
         let whole = self.classify(raw);
-        let Some(number) = stripped.map(|rest| self.classify(rest)) else { return whole };
+        let Some(rest) = stripped else { return whole };
+        let number = self.classify(rest);
         let outside =
             matches!(number.class, NumberClass::External | NumberClass::OwnDid) && number.text.starts_with('+');
-        if number.class == NumberClass::Emergency || (whole.class == NumberClass::External && outside) {
-            number
-        } else {
-            whole
-        }
+        // No number has a plus sign within: what stands before it can only be the prefix.
+        let sure = whole.class == NumberClass::External || rest.starts_with('+');
+        if number.class == NumberClass::Emergency || (sure && outside) { number } else { whole }
     }
 
     fn classify(&self, raw: &str) -> Number {
@@ -190,6 +189,7 @@ mod tests {
     #[test]
     fn the_outside_prefix_is_taken_off_only_in_front_of_outside_numbers() {
         reads(&plan().read_dialled("94155550100"), "+14155550100", NumberClass::External);
+        reads(&plan().read_dialled("9+14155550100"), "+14155550100", NumberClass::External);
         reads(&plan().read_dialled("901"), "901", NumberClass::Internal);
         reads(&plan().read_dialled("9102"), "9102", NumberClass::External);
     }

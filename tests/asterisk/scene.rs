@@ -67,9 +67,7 @@ impl Scene {
             wire.lead_to(pbx.manager);
         }
         let manager = wire.map_or(pbx.manager, |wire| wire.address);
-        // The feed from the manager interface is not built yet.
-        let feeds = FEEDS.iter().filter(|feeds| !feeds.has_ami());
-        let watchers = join_all(feeds.map(|feeds| Watcher::start(name, *feeds, manager))).await;
+        let watchers = join_all(FEEDS.iter().map(|feeds| Watcher::start(name, *feeds, manager))).await;
         for watcher in &watchers {
             watcher.is_up().await;
             if watcher.feeds.has_hep() {

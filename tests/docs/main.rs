@@ -7,6 +7,7 @@ mod support;
 mod page;
 
 use hookswitch::config::{Config, Mode};
+use hookswitch::ingest::freeswitch::EVENTS;
 use page::{Page, Session};
 use support::daemon::Daemon;
 use support::folder::Folder;
@@ -96,4 +97,16 @@ fn the_lines_of_the_subscriptions_page_are_the_ones_that_are_tested_and_all_of_t
         }
     }
     assert_eq!(good, 3);
+}
+
+#[test]
+fn the_freeswitch_page_shows_a_good_configuration_and_asks_for_no_more_rights_than_are_used() {
+    let page = Page::read("docs/freeswitch.md");
+    let settings = page.blocks("toml").next().expect("it shows the feed");
+    let config = Config::parse(settings, std::iter::empty()).expect("it is good");
+    let socket = page.blocks("xml").next().expect("it shows event_socket.conf.xml");
+    let password = socket.split("name=\"password\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert_eq!(config.feeds[0].secret.reveal(), password);
+    let rights = page.blocks("xml").find(|block| block.contains("esl-allowed-events")).expect("it shows a user");
+    assert!(rights.contains(&format!("value=\"{EVENTS}\"")), "{rights}");
 }

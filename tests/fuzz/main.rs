@@ -36,6 +36,11 @@ fn dialog_stands_its_seeds_and_their_mutations() {
 }
 
 #[test]
+fn event_socket_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("event_socket");
+}
+
+#[test]
 fn framing_stands_its_seeds_and_their_mutations() {
     seeds_and_mutations("framing");
 }

@@ -70,7 +70,7 @@ async fn an_identical_report_changes_nothing_and_a_state_is_no_row_and_no_new_ve
     registry.queues_reported(pbx, vec![queue("support", &["101", "102"])], clock.now());
     registry.drain(Duration::from_secs(5)).await.unwrap();
     let (latest, before) = (registry.latest(), find(&registry, &defaults, "support"));
-    clock.advance(Duration::from_secs(300));
+    clock.advance(Duration::from_mins(5));
     registry.queues_reported(pbx, vec![queue("SUPPORT", &["102", "101"])], clock.now());
     assert!(Arc::ptr_eq(&before, &find(&registry, &defaults, "support")), "the very same");
     let ringing = ReportedMember { state: MemberState::Ringing, ..member("101") };

@@ -17,12 +17,12 @@ mod report;
 mod session;
 mod wire;
 
-use decode::{Decoder, Output};
+use decode::Decoder;
 use login::login;
 use session::Session;
 use wire::Wire;
 
-use super::dial::{DialError, dial};
+use super::connect::connect;
 use super::feed::{Feed, FeedError};
 use super::feeds::Connector;
 
@@ -41,37 +41,29 @@ impl Asterisk {
         Self { connector, decoder }
     }
 
-    async fn connect(&mut self) -> Result<Wire, FeedError> {
+    async fn enter(&self) -> Result<Wire, FeedError> {
         let config = &self.connector.config;
-        let stream = match dial(&config.address, config.tls).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                if matches!(error, DialError::Closed(_)) {
-                    self.all_ended();
-                }
-                return Err(FeedError::Broken(error.to_string()));
-            }
-        };
-        let mut wire = Wire::new(stream);
-        login(&mut wire, &self.connector.config).await?;
+        let mut wire = Wire::new(connect(&config.address, config.tls).await?);
+        login(&mut wire, config).await?;
         Ok(wire)
-    }
-
-    /// An Asterisk that does not run has no calls.
-    fn all_ended(&mut self) {
-        let now = self.connector.clock.now();
-        // A site that is behind hears it with the next attempt.
-        let _lost = report::apply(&self.connector, Output::Legs(self.decoder.all_ended()), now);
     }
 }
 
 impl Feed for Asterisk {
     async fn session(&mut self) -> FeedError {
-        match self.connect().await {
+        match self.enter().await {
             Ok(wire) => Session::new(&self.connector, &mut self.decoder, wire).run().await,
             Err(error) => error,
         }
     }
 
-    fn abandon(&mut self) {}
+    fn abandon(&mut self) {
+        let now = self.connector.clock.now();
+        let mut ended = Vec::new();
+        self.decoder.all_ended(&mut ended);
+        for output in ended {
+            // A site that is behind hears it with the next snapshot.
+            let _lost = report::apply(&self.connector, output, now, now);
+        }
+    }
 }

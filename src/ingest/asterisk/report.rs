@@ -4,8 +4,8 @@ use super::decode::Output;
 use crate::ingest::feeds::Connector;
 use crate::model::{FeedKind, Now};
 
-/// Applies one output; false when it was lost, so that a snapshot is due.
-pub(super) fn apply(connector: &Connector, output: Output, now: Now) -> bool {
+/// Applies one output; lists tell how things were when they were asked for. False when it was lost, so that a snapshot is due.
+pub(super) fn apply(connector: &Connector, output: Output, asked: Now, now: Now) -> bool {
     let (registry, pbx) = (&connector.registry, connector.pbx);
     match output {
         Output::Leg(event) => return connector.sites.tell(event, now),
@@ -17,6 +17,10 @@ pub(super) fn apply(connector: &Connector, output: Output, now: Now) -> bool {
             if !contacts.is_empty() || known() {
                 registry.contacts_reported(&target, contacts, complete, now);
             }
+        }
+        Output::AllContacts(contacts) => {
+            let contacts = contacts.into_iter().map(|(user, contacts)| (user, None, contacts)).collect();
+            registry.pbx_contacts_reported(pbx, contacts, asked);
         }
         Output::ContactGone { user, uri } => {
             if let Some(target) = registry.resolve(pbx, &user, "") {

@@ -34,6 +34,8 @@ pub(super) struct Session<'a> {
     refused: HashSet<&'static str>,
     commands: u64,
     heard_at: Tick,
+    /// When the last snapshot was asked for, and when it had come.
+    snapshot_asked: Now,
     snapshot_at: Option<Tick>,
     /// Something was lost, so everything is looked at again soon.
     stale: bool,
@@ -52,10 +54,15 @@ struct Asked {
 
 impl<'a> Session<'a> {
     pub fn new(connector: &'a Connector, decoder: &'a mut Decoder, wire: Wire) -> Self {
-        let now = connector.clock.now().tick;
+        let now = connector.clock.now();
         let may_change = connector.registry.pbxs.get(connector.pbx).is_some_and(|pbx| pbx.value.control);
         let control = may_change.then(|| connector.registry.feeds.take_control(connector.pbx));
-        decoder.connected();
+        let mut outputs = Vec::new();
+        decoder.connected(&mut outputs);
+        // What was about to be told when the last connection broke; the snapshot that follows makes up for a loss.
+        for output in outputs.drain(..) {
+            let _lost = report::apply(connector, output, now, now);
+        }
         let dropped = decoder.dropped();
         Self {
             connector,
@@ -67,13 +74,14 @@ impl<'a> Session<'a> {
             later: VecDeque::new(),
             refused: HashSet::new(),
             commands: 0,
-            heard_at: now,
+            heard_at: now.tick,
+            snapshot_asked: now,
             snapshot_at: None,
             stale: false,
             settling: false,
             dropped,
-            second: (now, 0),
-            outputs: Vec::new(),
+            second: (now.tick, 0),
+            outputs,
         }
     }
 
@@ -149,13 +157,9 @@ impl<'a> Session<'a> {
                 self.stale |= !self.settling && self.snapshot_at.is_some();
                 Ok(())
             }
-            Output::ShuttingDown => {
-                let legs = Output::Legs(self.decoder.all_ended());
-                self.stale |= !report::apply(self.connector, legs, now);
-                Ok(())
-            }
+            Output::ShuttingDown => Err(FeedError::Gone("Asterisk shuts down".into())),
             output => {
-                self.stale |= !report::apply(self.connector, output, now);
+                self.stale |= !report::apply(self.connector, output, self.snapshot_asked, now);
                 Ok(())
             }
         }
@@ -238,7 +242,7 @@ impl<'a> Session<'a> {
             now.tick - at >= wait
         });
         if due && !self.settling {
-            (self.settling, self.stale) = (true, false);
+            (self.settling, self.stale, self.snapshot_asked) = (true, false, now);
             let mut asks = Vec::new();
             self.decoder.snapshot(&mut asks);
             for output in asks {
@@ -299,9 +303,9 @@ async fn next_command(control: &mut Option<mpsc::Receiver<ControlRequest>>) -> O
 }
 
 /// Silence after which we ask whether anybody is there.
-const PING_MS: u64 = 15_000;
+const PING_MS: u64 = 10_000;
 /// How long an answer may take.
-const ANSWER_MS: u64 = 15_000;
+const ANSWER_MS: u64 = 10_000;
 /// How soon after a snapshot another one is taken because something was lost.
 const STALE_MS: u64 = 2_000;
 /// Questions on their way at once.

@@ -6,13 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::action::Action;
 use super::codec::{Codec, Faults, Frame};
-use crate::ingest::dial::Stream;
+use crate::ingest::connect::{self, broken};
 use crate::ingest::feed::FeedError;
 
 /// One connection.
 pub(super) struct Wire {
-    reader: ReadHalf<Box<dyn Stream>>,
-    writer: WriteHalf<Box<dyn Stream>>,
+    reader: ReadHalf<Box<dyn connect::Wire>>,
+    writer: WriteHalf<Box<dyn connect::Wire>>,
     codec: Codec,
     counted: Faults,
     chunk: Vec<u8>,
@@ -22,7 +22,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub fn new(stream: Box<dyn Stream>) -> Self {
+    pub fn new(stream: Box<dyn connect::Wire>) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let chunk = vec![0; CHUNK];
         let (codec, counted) = (Codec::default(), Faults::default());
@@ -47,12 +47,11 @@ impl Wire {
 
     /// Moves bytes in either direction, whatever comes first. May be dropped at any time without losing any.
     pub async fn turn(&mut self) -> Result<(), FeedError> {
-        let broken = |error: std::io::Error| FeedError::Broken(format!("the connection broke: {error}"));
         let (waiting, _) = self.out.as_slices();
         let sends = self.unflushed || !waiting.is_empty();
         tokio::select! {
             read = self.reader.read(&mut self.chunk) => {
-                let length = read.map_err(broken)?;
+                let length = read.map_err(|error| broken(&error))?;
                 if length == 0 {
                     return Err(FeedError::Broken("Asterisk closed the connection".into()));
                 }
@@ -60,7 +59,7 @@ impl Wire {
                 self.check()
             }
             written = send(&mut self.writer, waiting), if sends => {
-                let length = written.map_err(broken)?;
+                let length = written.map_err(|error| broken(&error))?;
                 self.out.drain(..length);
                 self.unflushed = length > 0;
                 Ok(())
@@ -84,7 +83,7 @@ impl Wire {
 }
 
 /// Writes what there is, or, when that is nothing, sees that all of it leaves.
-async fn send(writer: &mut WriteHalf<Box<dyn Stream>>, waiting: &[u8]) -> std::io::Result<usize> {
+async fn send(writer: &mut WriteHalf<Box<dyn connect::Wire>>, waiting: &[u8]) -> std::io::Result<usize> {
     if waiting.is_empty() { writer.flush().await.map(|()| 0) } else { writer.write(waiting).await }
 }
 

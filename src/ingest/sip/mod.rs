@@ -68,10 +68,10 @@ impl Listeners {
     ///
     /// # Errors
     /// When one can't be had; those bound before it are closed again.
-    pub fn bind(listeners: &[config::Listener]) -> Result<Self, BindError> {
+    pub fn bind(listeners: &[config::Listener], limits: &config::Limits) -> Result<Self, BindError> {
         let mut bound = Vec::with_capacity(listeners.len());
         for listener in listeners {
-            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind));
+            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind, limits));
             bound.push((listener.clone(), sockets.collect::<Result<_, _>>()?));
         }
         Ok(Self { bound })
@@ -122,6 +122,7 @@ impl Listeners {
             for socket in sockets {
                 match socket {
                     Bound::Udp(socket) => {
+                        socket::note_receive_buffer(&front.name, &socket, &front.limits);
                         let socket = tokio::net::UdpSocket::from_std(socket)?;
                         tasks.spawn(udp::serve(front.clone(), socket, stop.clone()));
                     }

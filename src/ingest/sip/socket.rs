@@ -3,9 +3,9 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::config::{self, Bind};
+use crate::config::{self, Bind, Limits};
 
 /// A bound socket that is not served yet: all are bound before the first is served, so that a taken port stops the
 /// start before anything was answered.
@@ -34,9 +34,9 @@ pub struct BindError {
 ///
 /// # Errors
 /// When the address is taken, is not ours, or needs rights we have not.
-pub fn bind(listener: &str, bind: Bind) -> Result<Bound, BindError> {
+pub fn bind(listener: &str, bind: Bind, limits: &Limits) -> Result<Bound, BindError> {
     let bound = match bind.protocol {
-        config::Protocol::Udp => udp(bind.address).map(Bound::Udp),
+        config::Protocol::Udp => udp(bind.address, limits).map(Bound::Udp),
         config::Protocol::Tcp => tcp(bind.address).map(Bound::Tcp),
         config::Protocol::Tls => tcp(bind.address).map(Bound::Tls),
     };
@@ -53,6 +53,21 @@ pub fn bind(listener: &str, bind: Bind) -> Result<Bound, BindError> {
     })
 }
 
+/// Tells the operator when the system grants a socket less room than was asked for.
+pub fn note_receive_buffer(listener: &str, socket: &UdpSocket, limits: &Limits) {
+    // Linux grants twice what may be asked for, to hold its own notes as well.
+    let granted_kib = SockRef::from(socket).recv_buffer_size().unwrap_or_default() / 2048;
+    let wanted_kib = usize::try_from(limits.receive_buffer_kib).unwrap_or(usize::MAX);
+    if granted_kib < wanted_kib {
+        tracing::info!(
+            listener,
+            granted_kib,
+            wanted_kib,
+            "a small receive buffer loses bursts of UDP; raise net.core.rmem_max, or lower limits.receive_buffer_kib"
+        );
+    }
+}
+
 impl Bound {
     /// Where it really listens, also when port 0 was asked for.
     ///
@@ -66,11 +81,12 @@ impl Bound {
     }
 }
 
-fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+fn udp(address: SocketAddr, limits: &Limits) -> io::Result<UdpSocket> {
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-    // The system's limit (net.core.rmem_max) silently cuts these; a burst after a restart wants all it can get.
-    socket.set_recv_buffer_size(BUFFER_BYTES)?;
-    socket.set_send_buffer_size(BUFFER_BYTES)?;
+    // The system's limits silently cut these; a burst after a restart wants all it can get.
+    let wanted_kib = usize::try_from(limits.receive_buffer_kib).unwrap_or(usize::MAX);
+    socket.set_recv_buffer_size(wanted_kib.saturating_mul(1024))?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -94,7 +110,7 @@ fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
     Ok(socket)
 }
 
-const BUFFER_BYTES: usize = 8 * 1024 * 1024;
+const SEND_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 const BACKLOG: i32 = 1024;
 
 #[cfg(test)]
@@ -105,11 +121,22 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn limits() -> Limits {
+        config::Config::default().limits
+    }
+
+    #[test]
+    fn the_receive_buffer_is_as_large_as_asked_for_or_as_the_system_grants() {
+        let small = Limits { receive_buffer_kib: 128, ..limits() };
+        let Bound::Udp(socket) = bind("registrar", free("udp:127.0.0.1:0"), &small).unwrap() else { unreachable!() };
+        assert_eq!(Socket::from(socket).recv_buffer_size().unwrap(), 2 * 128 * 1024);
+    }
+
     #[test]
     fn a_taken_port_is_one_line_that_names_the_key() {
-        let first = bind("registrar", free("udp:127.0.0.1:0")).unwrap();
+        let first = bind("registrar", free("udp:127.0.0.1:0"), &limits()).unwrap();
         let taken = Bind { address: first.address().unwrap(), ..free("udp:127.0.0.1:0") };
-        let error = bind("office", taken).unwrap_err();
+        let error = bind("office", taken, &limits()).unwrap_err();
         assert_eq!(error.kind, io::ErrorKind::AddrInUse);
         let text = error.to_string();
         assert!(text.starts_with("listeners.office.bind: can't listen on udp:127.0.0.1:"), "{text}");
@@ -118,8 +145,8 @@ mod tests {
 
     #[test]
     fn both_families_can_have_one_port() {
-        let v6 = bind("a", free("tcp:[::]:0")).unwrap();
+        let v6 = bind("a", free("tcp:[::]:0"), &limits()).unwrap();
         let port = v6.address().unwrap().port();
-        bind("a", free(&format!("tcp:0.0.0.0:{port}"))).unwrap();
+        bind("a", free(&format!("tcp:0.0.0.0:{port}")), &limits()).unwrap();
     }
 }

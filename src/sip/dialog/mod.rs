@@ -51,16 +51,29 @@ pub enum Seen {
 }
 
 /// All dialogs of one site.
-#[derive(Default)]
 pub struct Tracker {
-    threads: HashMap<Arc<str>, Thread>,
+    /// Boxed, so that looking one up among many stays within small tables.
+    threads: HashMap<Arc<str>, Box<Thread>>,
     /// One entry a thread, its `scheduled`; when it comes up and its thread's deadline has moved, it is put back there.
     deadlines: BTreeSet<(Tick, Arc<str>)>,
     /// Bytes of all messages that came before their INVITE.
     early_bytes: usize,
+    threads_max: usize,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self::bounded(THREADS_MAX)
+    }
 }
 
 impl Tracker {
+    /// One that follows at most so many Call-IDs.
+    #[must_use]
+    pub fn bounded(threads_max: usize) -> Self {
+        Self { threads: HashMap::new(), deadlines: BTreeSet::new(), early_bytes: 0, threads_max }
+    }
+
     /// Takes one message and appends what it means to `out`.
     pub fn observe(&mut self, now: Now, sighting: &Sighting<'_>, out: &mut Vec<PbxEvent>) -> Seen {
         self.try_observe(now, sighting, out).unwrap_or_else(Seen::Broken)
@@ -162,7 +175,7 @@ impl Tracker {
     ) -> Result<Seen, HeaderError> {
         let message = sighting.message;
         let invite = Invite::read(message)?;
-        let full = self.threads.len() >= THREADS_MAX;
+        let full = self.threads.len() >= self.threads_max;
         let (call_key, thread) = match self.threads.get_key_value(call_id).map(|(key, _)| Arc::clone(key)) {
             Some(key) => (Arc::clone(&key), self.threads.entry(key).or_default()),
             None if full => return Ok(Seen::Limited("dialogs")),
@@ -326,7 +339,7 @@ impl Tracker {
         if self.early_bytes + bytes.len() > EARLY_BYTES_MAX {
             return Seen::Limited("early_bytes");
         }
-        let full = self.threads.len() >= THREADS_MAX;
+        let full = self.threads.len() >= self.threads_max;
         let thread = match self.threads.get_mut(call_id) {
             Some(thread) => thread,
             None if full => return Seen::Limited("dialogs"),
@@ -344,16 +357,18 @@ impl Tracker {
     }
 
     fn schedule(&mut self, call_id: &str) {
+        let Some(thread) = self.threads.get_mut(call_id) else { return };
+        let Some(deadline) = thread.next_deadline().filter(|at| thread.scheduled.is_none_or(|then| *at < then)) else {
+            // It will be looked at before that anyway, which is so for most messages.
+            return;
+        };
+        let before = thread.scheduled.replace(deadline);
         let Some((key, _)) = self.threads.get_key_value(call_id) else { return };
         let key = Arc::clone(key);
-        let Some(thread) = self.threads.get_mut(call_id) else { return };
-        let Some(deadline) = thread.next_deadline() else { return };
-        if thread.scheduled.is_none_or(|at| deadline < at) {
-            if let Some(later) = thread.scheduled.replace(deadline) {
-                self.deadlines.remove(&(later, Arc::clone(&key)));
-            }
-            self.deadlines.insert((deadline, key));
+        if let Some(later) = before {
+            self.deadlines.remove(&(later, Arc::clone(&key)));
         }
+        self.deadlines.insert((deadline, key));
     }
 }
 
@@ -366,7 +381,8 @@ fn completed_elsewhere(message: &Message<'_>) -> bool {
     })
 }
 
-const THREADS_MAX: usize = 50_000;
+/// Threads of a site: two thousand calls a second, each on two legs that are remembered for 32 s.
+const THREADS_MAX: usize = 200_000;
 const CALL_ID_BYTES_MAX: usize = 256;
 const REASON_CHARS_MAX: usize = 64;
 const EARLY_MESSAGES_MAX: usize = 8;

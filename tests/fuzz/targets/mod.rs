@@ -1,6 +1,7 @@
 //! What is fuzzed: a plain function a target, with the inputs it begins from. `tests/fuzz/README.md` says how one is added.
 
 pub mod dialog;
+pub mod event_socket;
 pub mod framing;
 pub mod hep;
 pub mod notification;
@@ -22,6 +23,7 @@ pub struct Target {
 /// All of them.
 pub const ALL: [Target; 6] = [
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
+    Target { name: "event_socket", run: event_socket::run, seeds: seeds::event_sockets },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
     Target { name: "notification", run: notification::run, seeds: seeds::notifications },

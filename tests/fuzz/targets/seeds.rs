@@ -31,6 +31,15 @@ pub fn sip_streams() -> Vec<Vec<u8>> {
     messages.chunks(3).zip(pieces).map(|(some, piece)| [&[piece][..], &some.join(&b"\r\n\r\n"[..])].concat()).collect()
 }
 
+/// `fixtures/esl`: the beginnings of what an event socket said.
+pub fn event_sockets() -> Vec<Vec<u8>> {
+    let begun = |mut recording: Vec<u8>| {
+        recording.truncate(12_000);
+        recording
+    };
+    files("esl", "txt").into_iter().map(begun).collect()
+}
+
 /// Files of `fixtures/FOLDER` in order of name.
 fn files(folder: &str, extension: &str) -> Vec<Vec<u8>> {
     // The fuzz programs are of another crate, two folders down.

@@ -2,9 +2,10 @@
 
 use super::super::action::Action;
 use super::super::message::Message;
+use super::hold::PRESENTATION;
 use super::name::ChannelName;
 use super::{Decoder, Output};
-use crate::model::{LegEvent, Now};
+use crate::model::{LegEvent, LegKey, Now};
 
 /// A question to the PBX.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ impl Ask {
     /// Whether a ringing phone waits for it.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
-        self.id.starts_with(CALL_ID)
+        self.id.starts_with(CALL_ID) || self.id.starts_with(PRESENTATION)
     }
 }
 
@@ -57,6 +58,8 @@ impl Decoder {
             } else if refused && is_permission(message) {
                 out.push(Output::Refused { action: "Getvar" });
             }
+        } else if let Some(uniqueid) = id.strip_prefix(PRESENTATION) {
+            self.on_presentation(uniqueid, message, out);
         } else if let Some(endpoint) = id.strip_prefix(ENDPOINT) {
             if refused {
                 self.phones.asked.remove(endpoint);
@@ -77,6 +80,11 @@ impl Decoder {
         channel.call_id = Some(call_id.to_owned());
         if channel.is_told() {
             let evidence = format!("AMI Getvar call-id, {}", channel.name);
+            let leg = LegKey(self.key(uniqueid).into());
+            if let Some(start) = self.hold.waiting_start(&leg) {
+                start.sip_call_id = Some(call_id.to_owned());
+                return;
+            }
             self.tell(uniqueid, LegEvent::Named(call_id.to_owned()), evidence, out);
         }
     }

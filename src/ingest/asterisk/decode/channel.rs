@@ -39,6 +39,8 @@ pub(super) struct Channel {
     pub parent: Option<Box<str>>,
     /// The queue that had it called.
     pub queue: Option<String>,
+    /// Its caller asked not to be named.
+    pub withheld: bool,
     /// Its SIP Call-ID.
     pub call_id: Option<String>,
     /// What was noticed for its end.

@@ -249,9 +249,15 @@ impl Decoder {
         channel.way = Way::In;
         channel.told = Told::Started;
         let channel = channel.clone();
-        let target = if channel.exten == "s" { String::new() } else { channel.exten.clone() };
-        let start = self.start(&channel, Hop::ToPbx, &target, &channel.caller, None);
-        self.start_told(uniqueid, &channel.name, start, event, out);
+        let target = if channel.exten == "s" { "" } else { channel.exten.as_str() };
+        let start = self.start(&channel, Hop::ToPbx, target, &channel.caller, None);
+        let (start, evidence) = (LegEvent::Started(Box::new(start)), format!("AMI {event}, {}", channel.name));
+        if self.ask_presentation(uniqueid, out) {
+            self.tell_later(uniqueid, start, evidence, out);
+        } else {
+            self.tell(uniqueid, start, evidence, out);
+        }
+        self.queued_if_waiting(uniqueid, out);
     }
 
     /// A channel on which the PBX calls its far end.
@@ -268,7 +274,12 @@ impl Decoder {
         let target = number.or_else(|| channel.endpoint().map(str::to_owned)).unwrap_or_default();
         let caller = self.calling(&channel);
         let start = self.start(&channel, Hop::FromPbx, &target, &caller, queue);
-        self.start_told(uniqueid, &channel.name, start, event, out);
+        let evidence = match &start.queue {
+            Some(queue) => format!("AMI {event} for queue {queue}, {}", channel.name),
+            None => format!("AMI {event}, {}", channel.name),
+        };
+        self.tell(uniqueid, LegEvent::Started(Box::new(start)), evidence, out);
+        self.queued_if_waiting(uniqueid, out);
     }
 
     /// Who calls, on a channel the PBX calls out on: the far end is shown as connected line, as its phone shows it.
@@ -284,7 +295,14 @@ impl Decoder {
 
     fn start(&self, channel: &Channel, hop: Hop, target: &str, caller: &Identity, queue: Option<String>) -> LegStart {
         let user = |user: &str| ContactKey { user: user.into(), ..ContactKey::default() };
-        let withheld = WITHHELD.iter().any(|word| caller.number.eq_ignore_ascii_case(word));
+        let said = WITHHELD.iter().any(|word| caller.number.eq_ignore_ascii_case(word));
+        let parent = channel.parent.as_deref().and_then(|parent| self.channels.get(parent));
+        let root = self.channels.get(&channel.linkedid);
+        let asked = [parent, root].into_iter().flatten().any(|other| {
+            // Only the one who asked is kept unnamed, not whoever else calls in the same call.
+            other.withheld && (caller.number.is_empty() || caller.number == other.caller.number)
+        });
+        let withheld = said || asked || channel.withheld;
         let caller = if withheld {
             Caller { withheld, ..Caller::default() }
         } else {
@@ -303,15 +321,6 @@ impl Decoder {
             queue,
             ..LegStart::default()
         }
-    }
-
-    fn start_told(&mut self, uniqueid: &str, name: &str, start: LegStart, event: &str, out: &mut Vec<Output>) {
-        let evidence = match &start.queue {
-            Some(queue) => format!("AMI {event} for queue {queue}, {name}"),
-            None => format!("AMI {event}, {name}"),
-        };
-        self.tell(uniqueid, LegEvent::Started(Box::new(start)), evidence, out);
-        self.queued_if_waiting(uniqueid, out);
     }
 
     /// Tells that a leg has got so far, once.

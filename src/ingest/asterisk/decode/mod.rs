@@ -4,8 +4,10 @@
 mod ask;
 mod cause;
 mod channel;
+mod hold;
 mod legs;
 mod name;
+mod phone_lists;
 mod phones;
 mod queues;
 mod snapshot;
@@ -20,6 +22,7 @@ use crate::registry::{ReportedContact, ReportedMember, ReportedQueue};
 
 pub use ask::Ask;
 use channel::Channels;
+use hold::Hold;
 use phones::Phones;
 use queues::Queues;
 use snapshot::Snapshot;
@@ -32,6 +35,7 @@ pub struct Decoder {
     phones: Phones,
     queues: Queues,
     snapshot: Snapshot,
+    hold: Hold,
     /// How far our wall clock is ahead of the PBX's, in milliseconds.
     clock_ahead_ms: i64,
     dropped: Dropped,
@@ -53,6 +57,8 @@ pub enum Output {
         /// Whether these are all.
         complete: bool,
     },
+    /// Everybody's contacts, by user part (a snapshot): who is not among them has none.
+    AllContacts(Vec<(String, Vec<ReportedContact>)>),
     /// A contact is gone.
     ContactGone {
         /// User part of its address-of-record.
@@ -127,13 +133,21 @@ impl Decoder {
             phones: Phones::default(),
             queues: Queues::default(),
             snapshot: Snapshot::default(),
+            hold: Hold::default(),
             clock_ahead_ms: 0,
             dropped: Dropped::default(),
         }
     }
 
-    /// A new connection begins: what was under way on the last one will not be finished.
-    pub fn connected(&mut self) {
+    /// A new connection begins: what was under way on the last one will not be finished. What was about to be told is
+    /// told, as far as it is known.
+    pub fn connected(&mut self, out: &mut Vec<Output>) {
+        self.hold.release(out);
+        self.hold.answers = false;
+        self.forget_lists();
+    }
+
+    fn forget_lists(&mut self) {
         self.snapshot = Snapshot::default();
         self.phones.forget_lists();
         self.queues.forget_lists();
@@ -149,12 +163,12 @@ impl Decoder {
         }
     }
 
-    /// The PBX does not run: nothing is under way there. The answer is all live legs, none.
-    pub fn all_ended(&mut self) -> HashSet<LegKey> {
-        self.connected();
+    /// The PBX does not run, so nothing is under way there.
+    pub fn all_ended(&mut self, out: &mut Vec<Output>) {
+        self.connected(out);
         self.channels = Channels::default();
         self.queues.waiting.clear();
-        HashSet::new()
+        out.push(Output::Legs(HashSet::new()));
     }
 
     /// What was left out so far.
@@ -207,9 +221,17 @@ impl Decoder {
         }
     }
 
-    fn tell(&self, uniqueid: &str, event: LegEvent, evidence: String, out: &mut Vec<Output>) {
+    fn tell(&mut self, uniqueid: &str, event: LegEvent, evidence: String, out: &mut Vec<Output>) {
         let leg = LegKey(self.key(uniqueid).into());
-        out.push(Output::Leg(PbxEvent { pbx: self.pbx, feed: FeedKind::Asterisk, leg, event, evidence }));
+        let event = PbxEvent { pbx: self.pbx, feed: FeedKind::Asterisk, leg, event, evidence };
+        self.hold.tell(event, None, out);
+    }
+
+    /// The same for a leg that is told when the PBX has answered for it.
+    fn tell_later(&mut self, uniqueid: &str, event: LegEvent, evidence: String, out: &mut Vec<Output>) {
+        let leg = LegKey(self.key(uniqueid).into());
+        let event = PbxEvent { pbx: self.pbx, feed: FeedKind::Asterisk, leg, event, evidence };
+        self.hold.tell(event, Some(uniqueid), out);
     }
 
     /// The name, unique among all feeds, of a channel (by its `Uniqueid`) or of a call (by its `Linkedid`).

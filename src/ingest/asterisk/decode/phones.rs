@@ -1,10 +1,11 @@
 //! Contacts and device states: which phones are there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::super::message::Message;
 use super::name::ChannelName;
+use super::phone_lists::Lists;
 use super::{Decoder, Output};
 use crate::model::{Transport, UnixMillis};
 use crate::registry::ReportedContact;
@@ -13,22 +14,18 @@ use crate::registry::ReportedContact;
 #[derive(Debug, Default)]
 pub(super) struct Phones {
     /// Address-of-record of each endpoint whose name is another.
-    user_of: HashMap<String, String>,
+    pub user_of: HashMap<String, String>,
     /// Addresses-of-record nobody can register under: trunks.
-    fixed: HashSet<String>,
+    pub fixed: HashSet<String>,
     /// Users that had a contact when we last heard.
-    bound: BTreeSet<String>,
+    pub bound: BTreeSet<String>,
+    /// Users whose phones are `chan_sip`'s.
+    pub peers: HashSet<String>,
     /// Endpoints whose details were asked and have not come yet.
     pub asked: HashSet<String>,
-    /// Endpoints of the list that is coming in, with their addresses-of-record and whether they log in somewhere.
-    endpoints: Vec<(String, String, bool)>,
-    contacts: BTreeMap<String, Vec<ReportedContact>>,
     /// Contacts of the one endpoint whose details are coming in.
     details: BTreeMap<String, Vec<ReportedContact>>,
-    peers: BTreeMap<String, Vec<ReportedContact>>,
-    /// Users whose phones are `chan_sip`'s.
-    peers_known: HashSet<String>,
-    listed: usize,
+    pub lists: Lists,
 }
 
 impl Phones {
@@ -37,9 +34,14 @@ impl Phones {
         self.user_of.get(endpoint).map_or(endpoint, String::as_str)
     }
 
+    /// Whether a user had a contact when we last heard.
+    pub fn is_bound(&self, user: &str) -> bool {
+        self.bound.contains(user)
+    }
+
     /// How a user's phone is called.
     pub fn interface(&self, user: &str) -> String {
-        if self.peers_known.contains(user) {
+        if self.peers.contains(user) {
             return format!("SIP/{user}");
         }
         let endpoint = self.user_of.iter().find(|(_, aor)| *aor == user).map_or(user, |(endpoint, _)| endpoint);
@@ -53,23 +55,8 @@ impl Phones {
 
     pub fn forget_lists(&mut self) {
         self.asked.clear();
-        self.endpoints.clear();
-        self.contacts.clear();
         self.details.clear();
-        self.peers.clear();
-        self.listed = 0;
-    }
-
-    /// The first names of endpoints that have a contact and are no trunk, for versions that list no contacts.
-    pub fn endpoints_to_ask(&self) -> Vec<String> {
-        let mut known: Vec<String> = self.user_of.keys().cloned().collect();
-        known.extend(self.bound.iter().cloned());
-        known
-    }
-
-    fn room(&mut self) -> bool {
-        self.listed += 1;
-        self.listed <= LISTED_MAX
+        self.lists.begin();
     }
 }
 
@@ -134,14 +121,14 @@ impl Decoder {
     }
 
     /// When something ends, on our clock, that the PBX says in seconds of its own.
-    fn expiry(&self, seconds: i64) -> UnixMillis {
+    pub(super) fn expiry(&self, seconds: i64) -> UnixMillis {
         UnixMillis(seconds.saturating_mul(1000).saturating_add(self.clock_ahead_ms))
     }
 
-    fn report_contacts(&mut self, user: String, contacts: Vec<ReportedContact>, out: &mut Vec<Output>) {
+    pub(super) fn report_contacts(&mut self, user: String, contacts: Vec<ReportedContact>, out: &mut Vec<Output>) {
         if contacts.is_empty() {
             self.phones.bound.remove(&user);
-        } else if self.phones.bound.len() < LISTED_MAX {
+        } else if self.phones.bound.len() < BOUND_MAX {
             self.phones.bound.insert(user.clone());
         }
         out.push(Output::Contacts { user, contacts, complete: true });
@@ -185,115 +172,6 @@ impl Decoder {
         };
         out.push(Output::Reachability { user: user.to_owned(), uri: None, reachable, rtt_us: None });
     }
-
-    pub(super) fn on_phone_list(&mut self, event: &str, message: &Message, out: &mut Vec<Output>) {
-        let name = message.text("ObjectName");
-        match (event, name) {
-            ("EndpointList" | "AorList" | "ContactList" | "PeerEntry", Some(_)) if !self.phones.room() => {
-                self.dropped.list_entries += 1;
-            }
-            ("EndpointList", Some(name)) => {
-                let aor = message.text("Aor").and_then(|aors| aors.split(',').next()).unwrap_or_default().trim();
-                let logs_in = message.text("OutboundAuths").is_some();
-                self.phones.endpoints.push((name.to_owned(), aor.to_owned(), logs_in));
-            }
-            ("AorList", Some(name)) if message.number::<u32>("MaxContacts") == Some(0) => {
-                self.phones.fixed.insert(name.to_owned());
-            }
-            ("AorList", Some(name)) => {
-                self.phones.fixed.remove(name);
-            }
-            ("ContactList", Some(name)) => self.on_listed_contact(name, message),
-            ("PeerEntry", Some(name)) => self.on_listed_peer(name, message),
-            ("EndpointListComplete", _) => self.on_endpoints(),
-            ("ContactListComplete", _) => self.contacts_complete(out),
-            ("PeerlistComplete", _) => self.peers_complete(out),
-            _ => {}
-        }
-    }
-
-    fn on_listed_contact(&mut self, name: &str, message: &Message) {
-        let Some(uri) = message.text("Uri") else { return };
-        // A registered contact is called AOR;@HASH, one that stands in the configuration AOR@@HASH.
-        let Some((user, _)) = name.split_once(";@") else {
-            if let Some((user, _)) = name.split_once("@@") {
-                self.phones.fixed.insert(user.to_owned());
-            }
-            return;
-        };
-        let expires_at = message.number::<i64>("ExpirationTime").filter(|at| *at > 0).map(|at| self.expiry(at));
-        let via = message.text("ViaAddr").and_then(|via| via.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        let received = via.zip(message.number::<u16>("ViaPort")).map(SocketAddr::from);
-        let contacts = self.phones.contacts.entry(user.to_owned()).or_default();
-        if contacts.len() >= CONTACTS_MAX {
-            self.dropped.list_entries += 1;
-            return;
-        }
-        contacts.push(ReportedContact { expires_at, received, ..described(uri, message) });
-    }
-
-    fn on_listed_peer(&mut self, name: &str, message: &Message) {
-        if message.flag("Dynamic") != Some(true) {
-            self.phones.fixed.insert(name.to_owned());
-            return;
-        }
-        let contacts = self.phones.peers.entry(name.to_owned()).or_default();
-        let ip = message.either(&["IPaddress", "IPAddress"]).and_then(|ip| ip.parse::<IpAddr>().ok());
-        let Some(address) = ip.zip(message.number::<u16>("IPport")).map(SocketAddr::from) else { return };
-        let status = message.text("Status").unwrap_or_default();
-        let reachable = match status.split(' ').next() {
-            Some("OK" | "LAGGED") => Some(true),
-            Some("UNREACHABLE") => Some(false),
-            _ => None,
-        };
-        let milliseconds = status.split_once('(').and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
-        let rtt_us = milliseconds.and_then(|ms| ms.checked_mul(1000));
-        contacts.push(ReportedContact { rtt_us, reachable, ..peer_contact(name, address) });
-    }
-
-    fn on_endpoints(&mut self) {
-        let endpoints = &self.phones.endpoints;
-        self.phones.user_of = endpoints
-            .iter()
-            .filter(|(name, aor, _)| !aor.is_empty() && name != aor)
-            .map(|(name, aor, _)| (name.clone(), aor.clone()))
-            .collect();
-    }
-
-    /// Everything about registered phones is here: the extensions there are, and who is bound where.
-    pub(super) fn contacts_complete(&mut self, out: &mut Vec<Output>) {
-        let endpoints = std::mem::take(&mut self.phones.endpoints);
-        let mut contacts = std::mem::take(&mut self.phones.contacts);
-        let phones = endpoints
-            .iter()
-            .filter(|(_, aor, logs_in)| !aor.is_empty() && !logs_in && !self.phones.fixed.contains(aor));
-        let users: BTreeSet<String> = phones.map(|(_, aor, _)| aor.clone()).collect();
-        // Those without a contact now are told as well, or nobody would hear that theirs is gone.
-        for user in users.iter().chain(&self.phones.bound) {
-            contacts.entry(user.clone()).or_default();
-        }
-        if !users.is_empty() {
-            out.push(Output::Endpoints(users.into_iter().collect()));
-        }
-        for (user, contacts) in contacts {
-            if !self.phones.fixed.contains(&user) && !self.phones.peers_known.contains(&user) {
-                self.report_contacts(user, contacts, out);
-            }
-        }
-        self.phones.listed = 0;
-    }
-
-    fn peers_complete(&mut self, out: &mut Vec<Output>) {
-        let peers = std::mem::take(&mut self.phones.peers);
-        self.phones.peers_known = peers.keys().cloned().collect();
-        if !peers.is_empty() {
-            out.push(Output::Endpoints(peers.keys().cloned().collect()));
-        }
-        for (user, contacts) in peers {
-            self.report_contacts(user, contacts, out);
-        }
-        self.phones.listed = 0;
-    }
 }
 
 /// A contact of which only the URI is known.
@@ -312,7 +190,7 @@ fn contact(uri: &str) -> ReportedContact {
 }
 
 /// What both kinds of list say of a contact.
-fn described(uri: &str, message: &Message) -> ReportedContact {
+pub(super) fn described(uri: &str, message: &Message) -> ReportedContact {
     let text = |keys: &[&str]| message.either(keys).map(str::to_owned);
     ReportedContact {
         user_agent: text(&["UserAgent"]),
@@ -325,7 +203,7 @@ fn described(uri: &str, message: &Message) -> ReportedContact {
 }
 
 /// `chan_sip` tells no URI, only where the phone is.
-fn peer_contact(user: &str, address: SocketAddr) -> ReportedContact {
+pub(super) fn peer_contact(user: &str, address: SocketAddr) -> ReportedContact {
     ReportedContact { received: Some(address), ..contact(&format!("sip:{user}@{address}")) }
 }
 
@@ -365,7 +243,6 @@ fn address(text: &str) -> Option<SocketAddr> {
 /// Technologies whose device states are phones'.
 const DEVICES: [&str; 2] = ["PJSIP", "SIP"];
 const ASKED_MAX: usize = 10_000;
-/// Most entries of all lists of phones together.
-const LISTED_MAX: usize = 100_000;
+const BOUND_MAX: usize = 100_000;
 /// Most contacts of one address-of-record; Asterisk allows few.
-const CONTACTS_MAX: usize = 64;
+pub(super) const CONTACTS_MAX: usize = 64;

@@ -23,13 +23,14 @@ pub(super) struct Snapshot {
 impl Decoder {
     /// Asks for everything. The answers come in as messages; [`Output::Settled`] is last.
     pub fn snapshot(&mut self, out: &mut Vec<Output>) {
-        self.connected();
+        self.forget_lists();
         for (step, name) in STEPS {
             out.push(Output::ask(format!("{SNAPSHOT}{step}"), Action::new(name)));
         }
     }
 
     pub(super) fn on_snapshot_response(&mut self, step: &str, message: &Message, refused: bool, out: &mut Vec<Output>) {
+        self.hold.answers = true;
         let Some((step, name)) = STEPS.into_iter().find(|(known, _)| *known == step) else { return };
         if step == LAST {
             self.settle(out);
@@ -38,16 +39,17 @@ impl Decoder {
         if !refused {
             return;
         }
+        let text = message.text("Message").unwrap_or_default().to_ascii_lowercase();
         if is_permission(message) {
             out.push(Output::Refused { action: name });
-        } else if step == "contacts" && message.text("Message").is_some_and(|text| text.starts_with("No Contacts")) {
+            self.list_refused(step, false, out);
+        } else if text.starts_with("no ") {
             // That is how an empty list is said.
-            self.contacts_complete(out);
-        } else if step == "contacts" {
-            // Before 16 contacts are told with their endpoint only.
-            for endpoint in self.phones.endpoints_to_ask() {
-                self.ask_endpoint(&endpoint, out);
+            if step == "contacts" {
+                self.pjsip_listed(out);
             }
+        } else {
+            self.list_refused(step, text.contains("unknown command"), out);
         }
     }
 

@@ -1,0 +1,127 @@
+//! REGISTERs and their answers. As everywhere, a binding comes of a 2xx alone; what the 2xx does not repeat is kept from
+//! the request until then, Authorization never.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasher as _;
+
+use super::news::{Registration, RegistrationOutcome};
+use crate::ingest::capture::Heard;
+use crate::model::{Now, Transport, UnixMillis};
+use crate::sip::Message;
+use crate::sip::registrar::{Contacts, RegisterRequest, RequestFacts};
+
+/// Requests that wait for an answer, or had one a moment ago.
+pub(super) struct Registrations {
+    asked: HashMap<u64, Asked, foldhash::fast::RandomState>,
+    /// In the order they were first seen.
+    order: VecDeque<(Now, u64)>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// A REGISTER.
+#[derive(Clone)]
+pub(super) struct Asked {
+    at: Now,
+    pub(super) facts: RequestFacts,
+    hops: usize,
+    user: Box<str>,
+    host: Box<str>,
+    source: Option<std::net::SocketAddr>,
+    pub(super) is_query: bool,
+    /// Its answer was seen; answers that follow say nothing new.
+    is_answered: bool,
+}
+
+impl Registrations {
+    pub(super) fn new() -> Self {
+        Self { asked: HashMap::default(), order: VecDeque::new(), hasher: foldhash::fast::RandomState::default() }
+    }
+
+    /// What a request and its answers have in common.
+    pub(super) fn key(&self, call_id: &str, cseq: u32) -> u64 {
+        self.hasher.hash_one((call_id, cseq))
+    }
+
+    /// Keeps what the request says. False when it can't be read.
+    pub(super) fn ask(&mut self, key: u64, message: &Message<'_>, heard: &Heard<'_>, now: Now) -> bool {
+        let Ok(request) = RegisterRequest::parse(message, heard.source, heard.transport) else { return false };
+        let hops = message.via_count();
+        // Where one REGISTER is seen on several hops, the first one knows the phone's own address.
+        let known = self.asked.get(&key);
+        if known.is_some_and(|known| known.hops <= hops) {
+            return true;
+        }
+        let asked = Asked {
+            at: known.map_or(now, |known| known.at),
+            facts: RequestFacts::from(&request),
+            hops,
+            user: (*request.user).into(),
+            host: (*request.host).into(),
+            source: heard.source,
+            is_query: matches!(request.contacts, Contacts::Query),
+            is_answered: known.is_some_and(|known| known.is_answered),
+        };
+        if self.asked.insert(key, asked).is_none() {
+            self.order.push_back((now, key));
+        }
+        true
+    }
+
+    /// The request of an answer, and whether it is the first one.
+    pub(super) fn answer(&mut self, key: u64) -> Option<(&Asked, bool)> {
+        let asked = self.asked.get_mut(&key)?;
+        let is_first = !std::mem::replace(&mut asked.is_answered, true);
+        Some((asked, is_first))
+    }
+
+    /// The next request whose answer is overdue, or that had one long ago.
+    pub(super) fn overdue(&mut self, now: Now) -> Option<Asked> {
+        let is_full = self.order.len() > ASKED_MAX;
+        let (_, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
+        self.asked.remove(&key)
+    }
+}
+
+impl Asked {
+    /// What became of it when its time is over; none when it had its answer.
+    pub(super) fn given_up(&self) -> Option<Registration> {
+        let at = self.at.after(ANSWER_MS).unix;
+        (!self.is_answered).then(|| self.outcome(RegistrationOutcome::Unanswered, at))
+    }
+
+    /// What became of it.
+    pub(super) fn outcome(&self, outcome: RegistrationOutcome, at: UnixMillis) -> Registration {
+        Registration {
+            at,
+            user: self.user.to_string(),
+            host: self.host.to_string(),
+            device: None,
+            source: self.source.map(|source| source.to_string()),
+            transport: self.facts.transport,
+            outcome,
+            status: None,
+            expires_s: None,
+            user_agent: self.facts.user_agent.as_deref().map(str::to_owned),
+        }
+    }
+}
+
+/// What became of a request that was not captured.
+pub(super) fn unasked(user: &str, host: &str, outcome: RegistrationOutcome, at: UnixMillis) -> Registration {
+    Registration {
+        at,
+        user: user.to_owned(),
+        host: host.to_owned(),
+        device: None,
+        source: None,
+        transport: Transport::Udp,
+        outcome,
+        status: None,
+        expires_s: None,
+        user_agent: None,
+    }
+}
+
+/// A REGISTER waits so long for its answer (RFC 3261 §17.1.2.2: 64 × T1).
+const ANSWER_MS: u64 = 32_000;
+const ASKED_MAX: usize = 262_144;

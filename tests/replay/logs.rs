@@ -1,0 +1,78 @@
+//! Logs of a manager connection, replayed as if they came from it.
+
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use hookswitch::ingest::replay::{Links, News, QueueHappening};
+use hookswitch::model::{Direction, OfferState, Outcome};
+
+use crate::heard::{Drip, replay, replay_from};
+
+fn log(name: &str) -> Vec<u8> {
+    std::fs::read(path(name)).expect("the log is there")
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("fixtures/ami").join(format!("asterisk22-{name}.txt"))
+}
+
+#[test]
+fn an_ami_log_shows_the_calls_that_were() {
+    for (name, direction, outcome) in [
+        ("direct-answered", Direction::Inbound, Outcome::Answered),
+        ("direct-cancel", Direction::Inbound, Outcome::Missed),
+        ("internal-call", Direction::Internal, Outcome::Answered),
+        ("queue-call", Direction::Inbound, Outcome::Answered),
+        ("queue-abandon", Direction::Inbound, Outcome::Missed),
+    ] {
+        let calls = replay(log(name)).calls();
+        let [call] = calls.as_slice() else { panic!("{name}: {calls:#?}") };
+        assert_eq!((call.direction, call.outcome), (direction, Some(outcome)), "{name}");
+    }
+}
+
+#[test]
+fn an_ami_log_shows_the_queue_and_who_answered() {
+    let found = replay(log("queue-call"));
+    let event =
+        |news: &News| if let News::Queue(event) = news { Some((event.name.clone(), event.event)) } else { None };
+    let events: Vec<_> = found.news.iter().filter_map(event).collect();
+    let of_calls: Vec<_> = events
+        .into_iter()
+        .filter(|(_, event)| matches!(event, QueueHappening::Joined | QueueHappening::Answered))
+        .collect();
+    let sales = |event| ("sales".to_owned(), event);
+    assert_eq!(of_calls, [sales(QueueHappening::Joined), sales(QueueHappening::Answered)]);
+}
+
+#[test]
+fn members_that_come_pause_and_go_are_told() {
+    let found = replay(log("members"));
+    let event = |news: &News| if let News::Queue(event) = news { Some(event.event) } else { None };
+    let events: Vec<_> = found.news.iter().filter_map(event).collect();
+    for expected in [QueueHappening::MemberAdded, QueueHappening::MemberPaused, QueueHappening::MemberRemoved] {
+        assert!(events.contains(&expected), "{expected:?} is not among {events:?}");
+    }
+}
+
+#[test]
+fn with_links_a_queue_call_in_an_ami_log_is_offered_to_who_has_the_queue() {
+    let links = "[[users]]\nname = \"Anna\"\ndevices = [\"101\"]\nqueues = [\"sales\"]\n[[queues]]\nname = \"sales\"\n";
+    let links = Links::parse(links).expect("the links are good");
+    let found = replay_from(Box::new(Cursor::new(log("queue-call"))), &links);
+    let calls = found.calls();
+    assert_eq!(calls[0].offers.len(), 1, "{calls:#?}");
+    assert_eq!(calls[0].offers[0].state, OfferState::Ended);
+}
+
+#[test]
+fn a_log_cut_anywhere_or_read_byte_by_byte_gives_the_same_for_the_whole_part() {
+    let file = log("direct-cancel");
+    let whole = replay(file.clone());
+    let dripped = replay_from(Box::new(Drip(Cursor::new(file.clone()))), &Links::default());
+    assert_eq!((&dripped.news, &dripped.end), (&whole.news, &whole.end));
+    for cut in (100..file.len()).step_by(211) {
+        let found = replay_from(Box::new(Cursor::new(file[..cut].to_vec())), &Links::default());
+        assert_eq!(found.news, whole.news[..found.news.len()], "cut at {cut}");
+    }
+}
