@@ -4,6 +4,7 @@ pub mod dialog;
 pub mod event_socket;
 pub mod framing;
 pub mod hep;
+pub mod notification;
 pub mod registrar;
 pub mod scan;
 mod seeds;
@@ -25,6 +26,7 @@ pub const ALL: [Target; 6] = [
     Target { name: "event_socket", run: event_socket::run, seeds: seeds::event_sockets },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
+    Target { name: "notification", run: notification::run, seeds: seeds::notifications },
     Target { name: "registrar", run: registrar::run, seeds: seeds::sip_messages },
     Target { name: "scan", run: scan::run, seeds: seeds::sip_messages },
 ];
