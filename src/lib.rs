@@ -10,7 +10,7 @@
 //! | [`switchboard`] | calls and offers of one site: `apply(now, input, view) → effects` |
 //! | [`store`] | the only SQL: load, the journal (group commit), history |
 //! | [`registry`] | the concurrent maps everything is read from, and the event streams |
-//! | [`ingest`] | feeds: the SIP listeners, and the site tasks that own calls |
+//! | [`ingest`] | feeds: the SIP listeners, connectors, webhook and captures, and the site tasks that own calls |
 //! | [`http`] | the API, one file a resource |
 //! | [`lifecycle`] | from configuration to a serving daemon and back |
 //! | [`config`], [`clock`], [`metrics`], [`telemetry`], [`data_dir`] | what all of them stand on |

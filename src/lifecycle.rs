@@ -17,8 +17,10 @@ use crate::config::{self, Config};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
 use crate::http::{self, AppState, Settings};
+use crate::ingest::feeds;
 use crate::ingest::sip::{BindError, Listeners, Listening};
 use crate::ingest::site::Sites;
+use crate::ingest::webhook::Webhook;
 use crate::metrics;
 use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
@@ -104,8 +106,10 @@ impl Daemon {
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
+        let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
+        feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
-        let state = AppState { registry: registry.clone(), clock, settings: Settings::default() };
+        let state = AppState { registry: registry.clone(), webhook, clock, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);
         serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
         tasks.spawn(upkeep(recorder, stop));

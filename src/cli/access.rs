@@ -9,7 +9,7 @@ use hookswitch::clock::Clock;
 use hookswitch::config::Config;
 use hookswitch::data_dir::DataDir;
 use hookswitch::http::secret::Secret;
-use hookswitch::model::{PopOn, Scope, Token, TokenId, User, UserId};
+use hookswitch::model::{PopOn, QueueLogin, Scope, Token, TokenId, User, UserId};
 use hookswitch::registry::{Limits, Registry};
 use hookswitch::store::Store;
 
@@ -142,6 +142,8 @@ impl Offline {
             dnd: false,
             pop_on: PopOn::default(),
             queues: Vec::new(),
+            queue_login: QueueLogin::default(),
+            parked: Vec::new(),
             created_at: self.registry.clock().now().unix,
         };
         let stored = self.registry.create_user(user)?;

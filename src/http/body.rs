@@ -65,8 +65,21 @@ impl<S: Send + Sync> FromRequest<S> for MergePatch {
     }
 }
 
+/// Any JSON that is said to be one of these media types.
+///
+/// # Errors
+/// As for [`Body`].
+pub async fn value<S: Send + Sync>(request: Request, state: &S, media_types: &[&str]) -> Result<Value> {
+    if !is_json(request.headers(), media_types) {
+        let wanted = format!("send `Content-Type: {}`", media_types.join("` or `"));
+        return Err(Problem::new(Kind::UnsupportedMediaType, wanted));
+    }
+    read(&received(request, state).await?)
+}
+
 /// The member at `path` as a JSON pointer (RFC 6901).
-fn pointer(path: &Path) -> String {
+#[must_use]
+pub fn pointer(path: &Path) -> String {
     let mut out = String::new();
     for segment in path {
         match segment {

@@ -12,11 +12,11 @@ use utoipa_axum::routes;
 
 use super::answer::{Tagged, edited, removed};
 use super::auth::Admin;
-use super::body::MergePatch;
+use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
 use super::query::{Cursor, Ids, Limit, Page, Params};
-use super::responses::{Editing, Listing, Reading, Removing};
+use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
 use crate::model::{AccountId, Aor, Device, DeviceId, DeviceState, PbxId, UnixMillis, UserId};
@@ -25,7 +25,11 @@ use crate::store::Seq;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_devices)).routes(routes!(read_device, edit_device, delete_device))
+    OpenApiRouter::new().routes(routes!(list_devices, create_device)).routes(routes!(
+        read_device,
+        edit_device,
+        delete_device
+    ))
 }
 
 /// A phone.
@@ -87,6 +91,19 @@ pub struct LinkedUser {
     pub since: UnixMillis,
 }
 
+/// A device to be made.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceNew {
+    /// The PBX it will register to.
+    pbx: PbxId,
+    /// User part of its address-of-record.
+    user: String,
+    /// The account it belongs to; by default the PBX's.
+    #[serde(default)]
+    account: Option<AccountId>,
+}
+
 /// What can be set of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -116,6 +133,10 @@ pub struct DeviceQuery {
     assignable: Option<bool>,
     /// Those linked to somebody, or those linked to nobody.
     linked: Option<bool>,
+    /// Those their PBX reached when it last asked, or those it did not reach.
+    reachable: Option<bool>,
+    /// Those whose address-of-record two phones use, or the others.
+    duplicate: Option<bool>,
     /// Those whose extension, label, user agent or last caller contains this, compared without case.
     q: Option<String>,
     /// `next` of the page before.
@@ -146,8 +167,37 @@ async fn list_devices(
         linked: query.linked,
         text: query.q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
         pbx: query.pbx,
+        reachable: query.reachable,
+        duplicate: query.duplicate,
     };
     page(&state, state.registry.devices_page(account, &filter, after, query.limit.0), LIST).await
+}
+
+/// Create a device
+///
+/// Devices appear by themselves when they register or ring, and when a PBX lists them in a queue. One that does not yet can
+/// be made here, to be linked. Making one again answers 409.
+#[utoipa::path(post, path = "/v1/devices", tag = "devices", request_body = DeviceNew,
+    responses((status = 201, description = "The new device", body = DeviceAnswer,
+        headers(("ETag" = String), ("Location" = String))), Creating))]
+async fn create_device(
+    State(state): State<AppState>,
+    admin: Admin,
+    Body(new): Body<DeviceNew>,
+) -> Result<Tagged<DeviceAnswer>> {
+    let pbx = state.registry.pbxs.get(new.pbx).filter(|pbx| admin.0.reaches(&state, pbx.value.account));
+    let pbx = pbx.ok_or_else(|| Problem::invalid("/pbx", "there is no such PBX"))?;
+    let account = admin.account(&state, new.account.or(Some(pbx.value.account)))?;
+    if !state.registry.account_within(account, pbx.value.account) {
+        return Err(Problem::invalid("/account", "the PBX does not serve this account"));
+    }
+    let user = values::dialled("/user", Some(&new.user))?;
+    let user = user.ok_or_else(|| Problem::invalid("/user", "it must not be empty"))?;
+    let view = state.registry.create_device(account, new.pbx, &user, state.clock.now())?;
+    let (answer, awaits) = DeviceAnswer::of(&state, &view);
+    let location = format!("/v1/devices/{}", view.device.id);
+    state.stored_at(awaits, &location).await?;
+    Tagged::created(&state, answer, view.seq, location).await
 }
 
 /// Read a device

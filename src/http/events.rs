@@ -36,7 +36,8 @@ pub struct EventQuery {
 /// Server-sent events. `snapshot` comes first and after a gap, and replaces what is shown: `counts` of devices, users,
 /// queues and live calls, and the newest live `calls`. Then `device.created`, `device.up`, `device.down`,
 /// `device.updated`, `device.deleted`, `device.linked`, `device.unlinked`, `user.*`, `queue.*`, `pbx.*`, `site.*`,
-/// `account.*`, `token.*` and what happens to calls and offers. Send `Last-Event-ID` when you come back. A comment every
+/// `account.*`, `token.*`; in particular `device.reachable` and `device.unreachable`, `queue.member_added`,
+/// `queue.member_updated`, `queue.member_removed`, `queue.caller_joined`, `queue.caller_left`, `feed.up` and `feed.down`; and what happens to calls and offers. Send `Last-Event-ID` when you come back. A comment every
 /// 15 s shows that the stream lives.
 #[utoipa::path(get, path = "/v1/events", tag = "events",
     params(EventQuery, ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event received")),

@@ -25,6 +25,10 @@ pub enum Kind {
     InUse,
     /// A configured limit is reached.
     LimitReached,
+    /// The PBX decides about it, and nothing may be sent to that PBX.
+    ControlOff,
+    /// The PBX was asked to change it and refused.
+    PbxRefused,
     /// `If-Match` names another version than the present one.
     Stale,
     /// The body is larger than is accepted.
@@ -41,11 +45,13 @@ pub enum Kind {
     NotStored,
     /// Not now: stopping, full, or the database is away.
     Unavailable,
+    /// The PBX has not confirmed the change in time.
+    NotConfirmed,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::BadBody,
         Self::Unauthorized,
@@ -56,6 +62,8 @@ impl Kind {
         Self::Conflict,
         Self::InUse,
         Self::LimitReached,
+        Self::ControlOff,
+        Self::PbxRefused,
         Self::Stale,
         Self::TooLarge,
         Self::UnsupportedMediaType,
@@ -64,6 +72,7 @@ impl Kind {
         Self::Internal,
         Self::NotStored,
         Self::Unavailable,
+        Self::NotConfirmed,
     ];
 
     /// The last part of its `type`.
@@ -102,6 +111,8 @@ impl Kind {
             Self::Conflict => &CONFLICT,
             Self::InUse => &IN_USE,
             Self::LimitReached => &LIMIT_REACHED,
+            Self::ControlOff => &CONTROL_OFF,
+            Self::PbxRefused => &PBX_REFUSED,
             Self::Stale => &STALE,
             Self::TooLarge => &TOO_LARGE,
             Self::UnsupportedMediaType => &UNSUPPORTED_MEDIA_TYPE,
@@ -110,6 +121,7 @@ impl Kind {
             Self::Internal => &INTERNAL,
             Self::NotStored => &NOT_STORED,
             Self::Unavailable => &UNAVAILABLE,
+            Self::NotConfirmed => &NOT_CONFIRMED,
         }
     }
 }
@@ -192,6 +204,21 @@ const LIMIT_REACHED: Facts = Facts {
     explanation: "The configuration allows no more of these.",
 };
 
+const CONTROL_OFF: Facts = Facts {
+    slug: "control-off",
+    status: StatusCode::CONFLICT,
+    title: "The PBX decides about this",
+    explanation: "A feed of the PBX reports this queue, so its members are the PBX's to change. Set `control` of the PBX to \
+        true, so that changes made here are sent to it, or make the change on the PBX.",
+};
+
+const PBX_REFUSED: Facts = Facts {
+    slug: "pbx-refused",
+    status: StatusCode::CONFLICT,
+    title: "The PBX refused",
+    explanation: "The change was sent to the PBX, which refused it; `detail` is what it said. Nothing has changed.",
+};
+
 const STALE: Facts = Facts {
     slug: "stale",
     status: StatusCode::PRECONDITION_FAILED,
@@ -249,6 +276,14 @@ const UNAVAILABLE: Facts = Facts {
     status: StatusCode::SERVICE_UNAVAILABLE,
     title: "Not now",
     explanation: "The server is stopping, full, or can't read its database. Try again after `Retry-After`.",
+};
+
+const NOT_CONFIRMED: Facts = Facts {
+    slug: "not-confirmed",
+    status: StatusCode::GATEWAY_TIMEOUT,
+    title: "Not confirmed by the PBX",
+    explanation: "The change was sent to the PBX, whose event has not confirmed it in time. It may still happen, and shows \
+        when it does; asking again is safe.",
 };
 
 #[cfg(test)]

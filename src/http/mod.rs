@@ -10,16 +10,22 @@ pub mod answer;
 pub mod auth;
 pub mod body;
 pub mod calls;
+pub mod control;
 pub mod device_history;
 pub mod devices;
+pub mod drift;
 pub mod etag;
 pub mod events;
+pub mod health;
 mod kind;
 pub mod links;
+pub mod login;
 pub mod me;
 pub mod measure;
+pub mod members;
 pub mod openapi;
 pub mod ops;
+mod pbx_events;
 pub mod pbxs;
 pub mod popups;
 pub mod problem;
@@ -72,13 +78,18 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .merge(accounts::router())
         .merge(sites::router())
         .merge(pbxs::router())
+        .merge(drift::router())
+        .merge(pbx_events::router())
         .merge(devices::router())
         .merge(device_history::router())
+        .merge(health::router())
         .merge(users::router())
         .merge(links::router())
         .merge(queues::router())
+        .merge(members::router())
         .merge(calls::router())
         .merge(me::router())
+        .merge(login::router())
         .merge(popups::router())
         .merge(events::router())
         .merge(tokens::router())

@@ -20,6 +20,7 @@ use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
 use crate::model::{AccountId, Pbx, PbxId, QueueId, QueueRule, SiteId};
+use crate::registry::FeedStatus;
 use crate::store::Stored;
 
 /// The routes of this file.
@@ -63,6 +64,16 @@ pub struct PbxEdit {
     control: bool,
 }
 
+/// A PBX and the feeds that tell of it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PbxAnswer {
+    /// The PBX.
+    #[serde(flatten)]
+    pbx: Pbx,
+    /// Its feeds since the start: connectors, and the listeners its packets came to.
+    feeds: Vec<FeedStatus>,
+}
+
 /// Which PBXs to list.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -85,41 +96,45 @@ pub struct PbxFilter {
 ///
 /// An account's phone systems, by name.
 #[utoipa::path(get, path = "/v1/pbxs", tag = "pbxs", params(PbxFilter),
-    responses((status = 200, description = "A page of PBXs", body = Page<Pbx>), Listing))]
+    responses((status = 200, description = "A page of PBXs", body = Page<PbxAnswer>), Listing))]
 async fn list_pbxs(
     State(state): State<AppState>,
     admin: Admin,
     Params(filter): Params<PbxFilter>,
-) -> Result<Json<Page<Pbx>>> {
+) -> Result<Json<Page<PbxAnswer>>> {
     let account = admin.account(&state, filter.account)?;
     let after = Cursor::read(filter.after.as_ref(), LIST)?;
     let wanted = |pbx: &Pbx| filter.site.is_none_or(|site| pbx.site == site);
     let page = state.registry.pbxs.page(account, after, filter.limit.0, wanted);
-    page_of(&state, LIST, page, Pbx::clone).await
+    page_of(&state, LIST, page, |pbx| PbxAnswer::of(&state, pbx)).await
 }
 
 /// Create a PBX
 ///
 /// Queue rules name queues of this PBX, so they are set once it and its queues exist.
 #[utoipa::path(post, path = "/v1/pbxs", tag = "pbxs", request_body = PbxEdit,
-    responses((status = 201, description = "The new PBX", body = Pbx,
+    responses((status = 201, description = "The new PBX", body = PbxAnswer,
         headers(("ETag" = String), ("Location" = String))), Creating))]
-async fn create_pbx(State(state): State<AppState>, admin: Admin, Body(edit): Body<PbxEdit>) -> Result<Tagged<Pbx>> {
+async fn create_pbx(
+    State(state): State<AppState>,
+    admin: Admin,
+    Body(edit): Body<PbxEdit>,
+) -> Result<Tagged<PbxAnswer>> {
     let account = admin.account(&state, edit.account)?;
     let id = PbxId(state.clock.uuid());
     let pbx = edit.checked(&state, account, id)?.into_pbx(id, account, state.clock.now().unix);
     let stored = state.registry.create_pbx(pbx)?;
     let location = format!("/v1/pbxs/{}", stored.value.id);
-    Tagged::created(&state, stored.value.clone(), stored.seq, location).await
+    Tagged::created(&state, PbxAnswer::of(&state, &stored.value), stored.seq, location).await
 }
 
 /// Read a PBX
 #[utoipa::path(get, path = "/v1/pbxs/{id}", tag = "pbxs", params(("id" = PbxId, Path)),
-    responses((status = 200, description = "The PBX", body = Pbx, headers(("ETag" = String))), Reading))]
-async fn read_pbx(State(state): State<AppState>, caller: AdminOrPbx, Ids(id): Ids<PbxId>) -> Result<Tagged<Pbx>> {
+    responses((status = 200, description = "The PBX", body = PbxAnswer, headers(("ETag" = String))), Reading))]
+async fn read_pbx(State(state): State<AppState>, caller: AdminOrPbx, Ids(id): Ids<PbxId>) -> Result<Tagged<PbxAnswer>> {
     let stored = state.registry.pbxs.get(id).filter(|pbx| caller.reaches(&state, pbx.value.account, id));
     let stored = stored.ok_or_else(|| Problem::not_found("PBX"))?;
-    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+    Tagged::ok(&state, PbxAnswer::of(&state, &stored.value), stored.seq).await
 }
 
 /// Edit a PBX
@@ -128,14 +143,14 @@ async fn read_pbx(State(state): State<AppState>, caller: AdminOrPbx, Ids(id): Id
 #[utoipa::path(patch, path = "/v1/pbxs/{id}", tag = "pbxs",
     params(("id" = PbxId, Path), ("If-Match" = Option<String>, Header)),
     request_body(content = PbxEdit, content_type = "application/merge-patch+json"),
-    responses((status = 200, description = "The PBX as it is now", body = Pbx, headers(("ETag" = String))), Editing))]
+    responses((status = 200, description = "The PBX as it is now", body = PbxAnswer, headers(("ETag" = String))), Editing))]
 async fn edit_pbx(
     State(state): State<AppState>,
     admin: Admin,
     Ids(id): Ids<PbxId>,
     versions: IfMatch,
     patch: MergePatch,
-) -> Result<Tagged<Pbx>> {
+) -> Result<Tagged<PbxAnswer>> {
     let current = seen(&state, admin, id)?;
     let stored = edited(
         |edit| state.registry.update_pbx(id, versions.expected(current.seq), edit),
@@ -149,7 +164,7 @@ async fn edit_pbx(
             Ok(())
         },
     )?;
-    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+    Tagged::ok(&state, PbxAnswer::of(&state, &stored.value), stored.seq).await
 }
 
 /// Delete a PBX
@@ -168,9 +183,19 @@ async fn delete_pbx(
     removed(&state, state.registry.delete_pbx(id, versions.expected(current.seq))).await
 }
 
-fn seen(state: &AppState, admin: Admin, id: PbxId) -> Result<Arc<Stored<Pbx>>> {
+/// The PBX, when the admin may see it.
+///
+/// # Errors
+/// 404 when there is none, or none of the admin's accounts.
+pub fn seen(state: &AppState, admin: Admin, id: PbxId) -> Result<Arc<Stored<Pbx>>> {
     let stored = state.registry.pbxs.get(id).filter(|pbx| admin.0.reaches(state, pbx.value.account));
     stored.ok_or_else(|| Problem::not_found("PBX"))
+}
+
+impl PbxAnswer {
+    fn of(state: &AppState, pbx: &Pbx) -> Self {
+        Self { feeds: state.registry.feeds.of(pbx.id, state.clock.now()), pbx: pbx.clone() }
+    }
 }
 
 impl PbxEdit {
@@ -281,7 +306,7 @@ mod tests {
     use serde_json::json;
 
     use crate::http::testing::Office;
-    use crate::model::Scope;
+    use crate::model::{FeedKind, Scope};
 
     async fn site(office: &Office) -> serde_json::Value {
         office.post("/v1/sites", &json!({"name": "Berlin"})).await.json["id"].clone()
@@ -361,5 +386,36 @@ mod tests {
         assert_eq!(office.call("GET", &format!("/v1/pbxs/{other}"), &token, &[], None).await.status, 404);
         let edit = json!({"name": "Mine"});
         assert_eq!(office.call("PATCH", &own, &token, &[], Some(&edit)).await.problem(), (403, "forbidden"));
+    }
+
+    #[tokio::test]
+    async fn feeds_show_how_they_are_and_admins_hear_of_it() {
+        let office = Office::open().await;
+        let path = format!("/v1/pbxs/{}", office.pbx);
+        assert_eq!(office.get(&path).await.json["feeds"], json!([]));
+        let mut events = office.stream("/v1/events", &office.admin, &[]).await;
+        events.next().await.unwrap();
+        let feed = office.registry.feeds.open(office.pbx, "office-ami", FeedKind::Asterisk, office.clock.now());
+        feed.up(office.clock.now());
+        feed.event(office.clock.now());
+        office.registry.look_at_feeds(office.clock.now());
+        let (_, kind, data) = events.next().await.unwrap();
+        assert_eq!(
+            (&*kind, &data["feed"]["name"], &data["pbx"]),
+            ("feed.up", &json!("office-ami"), &json!(office.pbx))
+        );
+        office.clock.advance(std::time::Duration::from_secs(1));
+        let now = office.clock.now();
+        feed.failed(now, "the PBX refuses this user or password", crate::model::UnixMillis(now.unix.0 + 30_000));
+        office.registry.look_at_feeds(now);
+        assert_eq!(events.next().await.unwrap().1, "feed.down");
+        let shown = &office.get(&path).await.json["feeds"][0];
+        assert_eq!(
+            (&shown["state"], &shown["since"], &shown["kind"]),
+            (&json!("waiting"), &json!(now.unix), &json!("asterisk"))
+        );
+        assert_eq!((&shown["retry_at"], &shown["events_per_second"]), (&json!(now.unix.0 + 30_000), &json!(1)));
+        assert_eq!(shown["last_error"], "the PBX refuses this user or password");
+        assert_eq!(office.get("/v1/pbxs").await.json["items"][0]["feeds"][0]["name"], "office-ami");
     }
 }

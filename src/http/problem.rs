@@ -65,6 +65,12 @@ impl Problem {
         self.with_header(header::ETAG, etag)
     }
 
+    /// What happened this time, for a person.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Its kind.
     #[must_use]
     pub fn kind(&self) -> Kind {

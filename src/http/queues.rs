@@ -19,15 +19,16 @@ use super::query::{Cursor, Ids, Limit, Page, Params};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
-use crate::model::{AccountId, DeviceId, Member, PbxId, Queue, QueueId};
+use crate::model::{AccountId, CallId, Member, Party, PbxId, Queue, QueueId, UnixMillis};
 use crate::store::Stored;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_queues, create_queue))
-        .routes(routes!(read_queue, edit_queue, delete_queue))
-        .routes(routes!(set_member, remove_member))
+    OpenApiRouter::new().routes(routes!(list_queues, create_queue)).routes(routes!(
+        read_queue,
+        edit_queue,
+        delete_queue
+    ))
 }
 
 /// What can be set of a queue. Its members are set one by one.
@@ -46,16 +47,56 @@ pub struct QueueEdit {
     number: Option<String>,
 }
 
-/// How a device is in a queue.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct MemberEdit {
-    /// Whether calls are held back from it.
-    #[serde(default)]
-    paused: bool,
-    /// Why.
-    #[serde(default)]
-    pause_reason: Option<String>,
+/// A queue with who is in it and who waits.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct QueueAnswer {
+    /// Its id.
+    id: QueueId,
+    /// The account it belongs to.
+    account: AccountId,
+    /// The PBX it is on.
+    pbx: PbxId,
+    /// Its name on the PBX.
+    name: String,
+    /// The number callers dial to reach it.
+    number: Option<String>,
+    /// The devices in it, by extension.
+    members: Vec<MemberAnswer>,
+    /// The callers who wait in it, first come first.
+    waiting: Vec<Waiter>,
+    /// A feed of its PBX tells who is in it: its members are the PBX's to change.
+    reported: bool,
+    /// Since when that feed no longer lists it.
+    absent_since: Option<UnixMillis>,
+    /// When it was created.
+    created_at: UnixMillis,
+}
+
+/// A member with what a person knows its device by.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MemberAnswer {
+    /// The membership.
+    #[serde(flatten)]
+    member: Member,
+    /// The number colleagues dial.
+    extension: Option<String>,
+    /// A name a person can recognise.
+    label: Option<String>,
+}
+
+/// A caller who waits in a queue.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Waiter {
+    /// The call.
+    call: CallId,
+    /// Who calls.
+    caller: Party,
+    /// Place in the line, from 1.
+    position: u32,
+    /// Since when.
+    since: UnixMillis,
+    /// For how long, in milliseconds.
+    wait_ms: u64,
 }
 
 /// Which queues to list.
@@ -114,6 +155,8 @@ async fn create_queue(
         name: values::name("/name", &edit.name)?,
         number: values::dialled("/number", edit.number.as_deref())?,
         members: Vec::new(),
+        reported: false,
+        absent_since: None,
         created_at: state.clock.now().unix,
     };
     let stored = state.registry.create_queue(queue)?;
@@ -122,11 +165,18 @@ async fn create_queue(
 }
 
 /// Read a queue
+///
+/// With its members and the callers who wait in it now. Members and waiting callers come and go without changing the
+/// queue's version.
 #[utoipa::path(get, path = "/v1/queues/{id}", tag = "queues", params(("id" = QueueId, Path)),
-    responses((status = 200, description = "The queue", body = Queue, headers(("ETag" = String))), Reading))]
-async fn read_queue(State(state): State<AppState>, caller: AdminOrPbx, Ids(id): Ids<QueueId>) -> Result<Tagged<Queue>> {
+    responses((status = 200, description = "The queue", body = QueueAnswer, headers(("ETag" = String))), Reading))]
+async fn read_queue(
+    State(state): State<AppState>,
+    caller: AdminOrPbx,
+    Ids(id): Ids<QueueId>,
+) -> Result<Tagged<QueueAnswer>> {
     let stored = seen(&state, caller, id)?;
-    Tagged::ok(&state, stored.value.clone(), stored.seq).await
+    Tagged::ok(&state, QueueAnswer::of(&state, &stored.value), stored.seq).await
 }
 
 /// Edit a queue
@@ -180,50 +230,42 @@ async fn delete_queue(
     removed(&state, state.registry.delete_queue(id, versions.expected(current.seq))).await
 }
 
-/// Put a device into a queue
+/// The queue, when the caller may see it.
 ///
-/// Or change its membership: asking again is fine. A PBX's token may do this for the devices and queues of its PBX.
-#[utoipa::path(put, path = "/v1/queues/{id}/members/{device}", tag = "queues",
-    params(("id" = QueueId, Path), ("device" = DeviceId, Path)), request_body = MemberEdit,
-    responses((status = 200, description = "The queue with the member in it", body = Queue, headers(("ETag" = String))),
-        Editing))]
-async fn set_member(
-    State(state): State<AppState>,
-    caller: AdminOrPbx,
-    Ids((id, device)): Ids<(QueueId, DeviceId)>,
-    Body(edit): Body<MemberEdit>,
-) -> Result<Tagged<Queue>> {
-    let queue = seen(&state, caller, id)?;
-    let member_of = state.registry.device(device).map(|view| (view.device.account, view.device.pbx));
-    if member_of.is_none_or(|(account, pbx)| account != queue.value.account || pbx != queue.value.pbx) {
-        return Err(Problem::not_found("device on the queue's PBX"));
-    }
-    let reason = values::remark("/pause_reason", edit.pause_reason.as_deref())?;
-    let member = Member::manual(device, edit.paused, reason, state.clock.now().unix);
-    let stored = state.registry.set_member(id, member)?;
-    Tagged::ok(&state, stored.value.clone(), stored.seq).await
-}
-
-/// Take a device out of a queue
-///
-/// One that is not in it is no error.
-#[utoipa::path(delete, path = "/v1/queues/{id}/members/{device}", tag = "queues",
-    params(("id" = QueueId, Path), ("device" = DeviceId, Path)),
-    responses((status = 204, description = "It is not in the queue"), Removing))]
-async fn remove_member(
-    State(state): State<AppState>,
-    caller: AdminOrPbx,
-    Ids((id, device)): Ids<(QueueId, DeviceId)>,
-) -> Result<StatusCode> {
-    let queue = seen(&state, caller, id)?;
-    let seq = state.registry.remove_member(id, device).map_or(queue.seq, |queue| queue.seq);
-    removed(&state, Ok(seq)).await
-}
-
-fn seen(state: &AppState, caller: AdminOrPbx, id: QueueId) -> Result<Arc<Stored<Queue>>> {
+/// # Errors
+/// 404 when there is none, or none that concerns the caller.
+pub fn seen(state: &AppState, caller: AdminOrPbx, id: QueueId) -> Result<Arc<Stored<Queue>>> {
     let queue = state.registry.queues.get(id);
     let queue = queue.filter(|queue| caller.reaches(state, queue.value.account, queue.value.pbx));
     queue.ok_or_else(|| Problem::not_found("queue"))
+}
+
+impl QueueAnswer {
+    /// The queue with what is going on in it.
+    #[must_use]
+    pub fn of(state: &AppState, queue: &Queue) -> Self {
+        let now = state.clock.now().unix;
+        let calls = state.registry.live.waiting_in(queue);
+        let waiting = (1..).zip(&calls).filter_map(|(position, call)| {
+            let since = call.waiting?.since;
+            let wait_ms = u64::try_from(now - since).unwrap_or(0);
+            Some(Waiter { call: call.id, caller: call.caller.clone(), position, since, wait_ms })
+        });
+        let mut members: Vec<MemberAnswer> =
+            queue.members.iter().map(|member| MemberAnswer::of(state, member.clone())).collect();
+        members.sort_by_cached_key(|member| member.extension.as_ref().map(|text| (text.len(), text.clone())));
+        let Queue { id, account, pbx, name, number, reported, absent_since, created_at, .. } = queue.clone();
+        let waiting = waiting.collect();
+        Self { id, account, pbx, name, number, members, waiting, reported, absent_since, created_at }
+    }
+}
+
+impl MemberAnswer {
+    fn of(state: &AppState, member: Member) -> Self {
+        let device = state.registry.device(member.device).map(|view| view.device);
+        let extension = device.as_ref().map(|d| d.extension.as_deref().unwrap_or(&d.user).to_owned());
+        Self { member, extension, label: device.and_then(|device| device.label).map(Into::into) }
+    }
 }
 
 const LIST: &str = "queues";
@@ -233,7 +275,6 @@ mod tests {
     use serde_json::json;
 
     use crate::http::testing::Office;
-    use crate::model::Scope;
 
     async fn queue(office: &Office, name: &str) -> String {
         office.post("/v1/queues", &json!({"pbx": office.pbx, "name": name})).await.id().to_owned()
@@ -255,42 +296,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn members_come_pause_and_go_and_asking_twice_is_fine() {
+    async fn a_queue_shows_its_members_and_who_waits_in_what_order() {
         let office = Office::open().await;
-        let (queue, device) = (queue(&office, "sales").await, office.phone("101").await);
-        let path = format!("/v1/queues/{queue}/members/{device}");
-        let put = async |body| office.call("PUT", &path, &office.admin, &[], Some(&body)).await;
-        let joined = put(json!({})).await;
-        assert_eq!((joined.status, &joined.json["members"][0]["device"]), (200, &json!(device)));
-        let since = joined.json["members"][0]["since"].clone();
-        office.clock.advance(std::time::Duration::from_secs(5));
-        let paused = put(json!({"paused": true, "pause_reason": "lunch"})).await;
-        let member = json!({"device": device, "paused": true, "pause_reason": "lunch", "since": since});
-        assert_eq!(paused.json["members"], json!([member]));
-        assert_eq!(office.delete(&path).await.status, 204);
-        assert_eq!(office.get(&format!("/v1/queues/{queue}")).await.json["members"], json!([]));
-        assert_eq!(office.delete(&path).await.status, 204);
-        let unknown = format!("/v1/queues/{queue}/members/{}", office.account);
-        assert_eq!(office.call("PUT", &unknown, &office.admin, &[], Some(&json!({}))).await.status, 404);
-    }
-
-    #[tokio::test]
-    async fn a_pbx_token_sets_members_on_its_own_pbx_only() {
-        let office = Office::open().await;
-        let (queue, device) = (queue(&office, "sales").await, office.phone("101").await);
-        let token = office.token(office.account, Scope::Pbx, None, Some(office.pbx));
-        let path = format!("/v1/queues/{queue}/members/{device}");
-        assert_eq!(office.call("PUT", &path, &token, &[], Some(&json!({}))).await.status, 200);
-        assert_eq!(office.call("GET", "/v1/queues", &token, &[], None).await.items("name"), ["sales"]);
-        let site = office.post("/v1/sites", &json!({"name": "Berlin"})).await.json["id"].clone();
-        let other = json!({"site": site, "name": "Other", "domain": "other.example"});
-        let other = office.post("/v1/pbxs", &other).await.id().parse().unwrap();
-        let foreign = office.token(office.account, Scope::Pbx, None, Some(other));
-        assert_eq!(office.call("PUT", &path, &foreign, &[], Some(&json!({}))).await.problem(), (404, "not-found"));
-        assert_eq!(office.call("DELETE", &path, &foreign, &[], None).await.problem(), (404, "not-found"));
-        assert!(office.call("GET", "/v1/queues", &foreign, &[], None).await.items("name").is_empty());
-        let create = json!({"pbx": office.pbx, "name": "mine"});
-        assert_eq!(office.call("POST", "/v1/queues", &token, &[], Some(&create)).await.problem(), (403, "forbidden"));
+        let queue = queue(&office, "sales").await;
+        let (device, user) = (office.phone("101").await, office.user("ann").await.0);
+        let path = format!("/v1/queues/{queue}");
+        let member = format!("{path}/members/{device}");
+        let body = json!({"paused": true, "pause_reason": "lunch"});
+        assert_eq!(office.call("PUT", &member, &office.admin, &[], Some(&body)).await.status, 200);
+        let now = office.clock.now().unix.0;
+        let mut events = office.stream("/v1/events", &office.admin, &[]).await;
+        events.next().await.unwrap();
+        let mut calls = Vec::new();
+        for since in [now - 5_000, now - 65_000] {
+            let mut call = office.ring(device, user);
+            call.id = crate::model::CallId(office.clock.uuid());
+            call.queue = queue.parse().ok();
+            call.waiting = Some(crate::model::Waiting { since: crate::model::UnixMillis(since), position: None });
+            office.change(call.clone());
+            calls.push(call);
+        }
+        let shown = office.get(&path).await.json;
+        let waiting = &shown["waiting"];
+        assert_eq!((&waiting[0]["call"], &waiting[0]["wait_ms"]), (&json!(calls[1].id), &json!(65_000)), "{shown:#}");
+        assert_eq!((&waiting[1]["position"], &waiting[1]["since"]), (&json!(2), &json!(now - 5_000)));
+        let member = &shown["members"][0];
+        assert_eq!((&member["extension"], &member["pause_reason"]), (&json!("101"), &json!("lunch")));
+        assert_eq!(
+            (&member["kind"], &member["penalty"], &member["state"]),
+            (&json!("manual"), &json!(0), &json!("unknown"))
+        );
+        calls[1].waiting = None;
+        office.change(calls[1].clone());
+        assert_eq!(office.get(&path).await.json["waiting"].as_array().unwrap().len(), 1);
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            let (_, kind, data) = events.next().await.unwrap();
+            if kind.starts_with("queue.caller") {
+                heard.push((kind, data["call"].clone()));
+            }
+        }
+        let is = |at: usize, kind: &str, call: usize| heard[at] == (kind.to_owned(), json!(calls[call].id));
+        assert!(is(0, "queue.caller_joined", 0) && is(1, "queue.caller_joined", 1) && is(2, "queue.caller_left", 1));
     }
 
     #[tokio::test]

@@ -32,9 +32,15 @@ sets! {
     /// A new record.
     Creating: BadBody Unauthorized Forbidden NotFound Timeout Conflict LimitReached TooLarge UnsupportedMediaType
         InvalidValue Internal NotStored;
+    /// Events of a PBX.
+    Posting: BadBody Unauthorized Forbidden NotFound Timeout TooLarge UnsupportedMediaType Internal NotStored
+        Unavailable;
     /// A change of a record.
     Editing: BadRequest BadBody Unauthorized Forbidden NotFound Timeout Conflict InUse LimitReached Stale TooLarge
         UnsupportedMediaType InvalidValue Internal NotStored;
+    /// A change that may have to be made by a PBX.
+    Commanding: BadRequest BadBody Unauthorized Forbidden NotFound Timeout Conflict ControlOff PbxRefused LimitReached
+        TooLarge UnsupportedMediaType InvalidValue Internal NotStored Unavailable NotConfirmed;
     /// A change without a body.
     Placing: Unauthorized Forbidden NotFound Conflict LimitReached Internal NotStored;
     /// The end of a record.

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::etag::etag;
 use super::problem::{Kind, Problem, Result};
 use crate::clock::Clock;
+use crate::ingest::webhook::Webhook;
 use crate::registry::{ChangeError, Registry};
 use crate::store::Seq;
 
@@ -19,6 +20,8 @@ use crate::store::Seq;
 pub struct AppState {
     /// Everything we know.
     pub registry: Arc<Registry>,
+    /// Where posted events go.
+    pub webhook: Arc<Webhook>,
     /// The clocks.
     pub clock: Clock,
     /// Bounds.
@@ -32,11 +35,13 @@ pub struct Settings {
     pub body_bytes_max: usize,
     /// How often a quiet event stream says that it lives.
     pub heartbeat: Duration,
+    /// How long a PBX may take to confirm a change.
+    pub confirm_wait: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { body_bytes_max: 256 * 1024, heartbeat: Duration::from_secs(15) }
+        Self { body_bytes_max: 256 * 1024, heartbeat: Duration::from_secs(15), confirm_wait: CONFIRM_WAIT }
     }
 }
 
@@ -97,6 +102,7 @@ impl From<ChangeError> for Problem {
     }
 }
 
+const CONFIRM_WAIT: Duration = Duration::from_secs(5);
 const NOT_STORED: &str = "the database has not confirmed this yet: it is not known to be stored, and may still commit; \
                           asking again is safe";
 

@@ -9,11 +9,15 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::secret::Secret;
 use super::state::{AppState, Settings};
 use crate::clock::Clock;
+use crate::ingest::site::Sites;
+use crate::ingest::webhook::Webhook;
 use crate::model::{
     Account, AccountId, AccountSettings, Binding, BindingSource, Call, CallId, CallState, CallUser, DeviceId,
     Direction, NumberPlan, Offer, OfferId, OfferState, Party, PbxId, Scope, Token, TokenId, Transport, UnixMillis,
@@ -56,8 +60,14 @@ impl Office {
         let limits = Limits { commit_wait, ..Limits::default() };
         let registry = Registry::open(store, clock.clone(), limits).await.unwrap();
         let defaults = registry.ensure_defaults().unwrap();
-        let settings = Settings { body_bytes_max: 16 * 1024, heartbeat: Duration::from_millis(50) };
-        let state = AppState { registry: registry.clone(), clock: clock.clone(), settings };
+        let settings = Settings {
+            body_bytes_max: 16 * 1024,
+            heartbeat: Duration::from_millis(50),
+            confirm_wait: Duration::from_millis(400),
+        };
+        let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
+        let webhook = Arc::new(Webhook::new(registry.clone(), sites));
+        let state = AppState { registry: registry.clone(), webhook, clock: clock.clone(), settings };
         let document = serde_json::to_value(super::documented().1).unwrap();
         let mut office = Self {
             registry,
@@ -179,6 +189,7 @@ impl Office {
             caller,
             callee: Party { device: Some(device), ..Party::default() },
             queue: None,
+            waiting: None,
             began_at: now,
             answered_at: None,
             ended_at: None,

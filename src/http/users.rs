@@ -20,7 +20,7 @@ use super::query::{Cursor, Ids, Limit, Page, Params};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
-use crate::model::{AccountId, PopOn, QueueId, User, UserId};
+use crate::model::{AccountId, PopOn, QueueId, QueueLogin, User, UserId};
 use crate::store::Stored;
 
 /// The routes of this file.
@@ -52,6 +52,9 @@ pub struct UserEdit {
     /// The queues whose calls notify before answer.
     #[serde(default)]
     queues: Vec<QueueId>,
+    /// Whether `POST /v1/me/login` and `/v1/me/logout` also log their phones in to and out of the queues.
+    #[serde(default)]
+    queue_login: QueueLogin,
 }
 
 /// A user, and the queues they are in on the PBX beside those an admin set.
@@ -148,6 +151,8 @@ async fn create_user(
         dnd: edit.dnd,
         pop_on: edit.pop_on,
         queues: checked_queues(&state, account, edit.queues)?,
+        queue_login: edit.queue_login,
+        parked: Vec::new(),
         created_at: state.clock.now().unix,
     };
     let stored = state.registry.create_user(user)?;
@@ -193,6 +198,7 @@ async fn edit_user(
             user.dnd = edit.dnd;
             user.pop_on = edit.pop_on;
             user.queues = checked_queues(&state, user.account, edit.queues)?;
+            user.queue_login = edit.queue_login;
             Ok(())
         },
     )?;
@@ -235,8 +241,8 @@ impl UserAnswer {
 
 impl UserEdit {
     fn of(user: &User) -> Self {
-        let User { account, email, name, enabled, dnd, pop_on, queues, .. } = user.clone();
-        Self { account: Some(account), email, name, enabled: Some(enabled), dnd, pop_on, queues }
+        let User { account, email, name, enabled, dnd, pop_on, queues, queue_login, .. } = user.clone();
+        Self { account: Some(account), email, name, enabled: Some(enabled), dnd, pop_on, queues, queue_login }
     }
 }
 

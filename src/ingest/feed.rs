@@ -14,6 +14,10 @@ pub trait Feed: Send {
     /// Connects, subscribes, takes a snapshot and follows, until something breaks. Dropping the future at any await ends
     /// the session cleanly.
     fn session(&mut self) -> impl Future<Output = FeedError> + Send;
+
+    /// Its PBX is gone, or out of reach for so long that what it told last can't be taken for true any more: its live
+    /// legs are to be ended, so that no popup stays open.
+    fn abandon(&mut self);
 }
 
 /// Why a session ended, in words for a person; never with a secret.
@@ -25,11 +29,16 @@ pub enum FeedError {
     /// It could not be reached, or the connection broke.
     #[error("{0}")]
     Broken(String),
+    /// The host answers and nobody listens there, or the PBX said goodbye: it does not run.
+    #[error("{0}")]
+    Gone(String),
 }
 
 /// Runs a feed until `stop`: after an error it waits, longer each time, and tries again.
 pub async fn supervise(mut feed: impl Feed, handle: FeedHandle, clock: Clock, stop: CancellationToken) {
     let mut failures = 0_u32;
+    let mut last_well = clock.now();
+    let mut abandoned = false;
     loop {
         let began = clock.now();
         handle.connecting(began);
@@ -39,6 +48,14 @@ pub async fn supervise(mut feed: impl Feed, handle: FeedHandle, clock: Clock, st
         };
         let now = clock.now();
         failures = if now.tick - began.tick > STEADY_MS { 1 } else { failures.saturating_add(1) };
+        if handle.is_up() {
+            (last_well, abandoned) = (now, false);
+        }
+        let given_up = matches!(error, FeedError::Gone(_)) || now.tick - last_well.tick > OUT_OF_REACH_MS;
+        if given_up && !abandoned {
+            abandoned = true;
+            feed.abandon();
+        }
         let wait = wait_after(&error, failures, clock.uuid().as_u128());
         tracing::warn!(feed = handle.name(), %error, retry_ms = wait, "a feed broke");
         handle.failed(now, &error.to_string(), UnixMillis(now.unix.0.saturating_add_unsigned(wait)));
@@ -54,7 +71,7 @@ pub async fn supervise(mut feed: impl Feed, handle: FeedHandle, clock: Clock, st
 fn wait_after(error: &FeedError, failures: u32, chance: u128) -> u64 {
     let (first, most) = match error {
         FeedError::Refused(_) => (REFUSED_MS, REFUSED_MAX_MS),
-        FeedError::Broken(_) => (BROKEN_MS, BROKEN_MAX_MS),
+        FeedError::Broken(_) | FeedError::Gone(_) => (BROKEN_MS, BROKEN_MAX_MS),
     };
     let wait = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most);
     let jitter = u64::try_from(chance % u128::from(wait / 4 + 1)).unwrap_or(0);
@@ -63,6 +80,8 @@ fn wait_after(error: &FeedError, failures: u32, chance: u128) -> u64 {
 
 /// A session that lasted so long was a good one: the next wait is the first again.
 const STEADY_MS: u64 = 60_000;
+/// A PBX out of reach for so long has most likely lost its calls, and nobody could tell us of their ends.
+const OUT_OF_REACH_MS: u64 = 30_000;
 const BROKEN_MS: u64 = 1_000;
 const BROKEN_MAX_MS: u64 = 60_000;
 const REFUSED_MS: u64 = 30_000;

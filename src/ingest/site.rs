@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::{
-    Call, CallState, FeedKind, Hop, LegEvent, LegKey, LegState, Now, Offer, OfferState, PbxEvent, PbxId, SiteId,
+    Call, CallId, CallState, FeedKind, Hop, LegEvent, LegKey, LegState, Now, Offer, OfferState, PbxEvent, PbxId, SiteId,
 };
 use crate::registry::{Changed, Registry};
 use crate::sip::dialog::{Seen, Sighting, Tracker};
@@ -290,6 +290,7 @@ impl SiteTask {
                 Effect::DeviceCalled { device, external_number, external, at } => {
                     self.registry.device_in_call(device, at, external, external_number.as_deref());
                 }
+                Effect::Merged { from, .. } => self.forget_call(from),
                 Effect::Dropped(what) => count_dropped(what),
             }
         }
@@ -314,6 +315,15 @@ impl SiteTask {
             CallState::Ended => "call.ended",
         };
         self.registry.streams.publish(call.account, kind, &**call);
+    }
+
+    /// It is another call, which goes on.
+    fn forget_call(&self, id: CallId) {
+        if let Some(call) = self.registry.live.call(id) {
+            metrics::gauge!("hookswitch_calls", "state" => state_label(call.state)).decrement(1.0);
+            self.registry.forget_call(id);
+            self.registry.streams.publish(call.account, "call.merged", serde_json::json!({ "id": id }));
+        }
     }
 
     fn show_offer(&self, now: Now, offer: &Offer) {
@@ -355,6 +365,7 @@ fn count_event(event: &PbxEvent) {
         LegEvent::Queued(_) => "leg_queued",
         LegEvent::Unqueued => "leg_unqueued",
         LegEvent::Moved(_) => "leg_moved",
+        LegEvent::TakesOver(_) => "leg_takes_over",
         LegEvent::Ended(_) => "leg_ended",
     };
     metrics::counter!("hookswitch_events_total", "feed_kind" => event.feed.as_str(), "kind" => kind).increment(1);

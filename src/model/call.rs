@@ -25,6 +25,9 @@ pub struct Call {
     pub callee: Party,
     /// The queue it came through, if any.
     pub queue: Option<QueueId>,
+    /// Set while its caller waits in that queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// When its first leg was seen.
     pub began_at: UnixMillis,
     /// When a leg towards a device (outbound: towards the other side) was first answered.
@@ -43,6 +46,23 @@ pub struct Call {
     pub users: Vec<CallUser>,
     /// The offers made for it, one a user.
     pub offers: Vec<Offer>,
+}
+
+impl Call {
+    /// Whether it turned out to be another call and is to be forgotten: it is over and never had a leg.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.state == CallState::Ended && self.legs.is_empty()
+    }
+}
+
+/// A caller's wait in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Waiting {
+    /// Since when.
+    pub since: UnixMillis,
+    /// Place in the line when the caller joined it, from 1, as the PBX said.
+    pub position: Option<u32>,
 }
 
 /// Whether a call goes on.

@@ -92,10 +92,11 @@ pub enum BindingSource {
 }
 
 /// SIP transports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
     /// UDP.
+    #[default]
     Udp,
     /// TCP.
     Tcp,

@@ -97,6 +97,9 @@ pub enum LegEvent {
     Unqueued,
     /// It belongs to the call with this call key from now on (attended transfer, pick-up).
     Moved(Arc<str>),
+    /// Whoever else is in the call with this call key goes on in this leg's call: the leg's far end had asked them and
+    /// now connects them (REFER with Replaces, RFC 5589 §7).
+    TakesOver(Arc<str>),
     /// It is over.
     Ended(LegEnd),
 }

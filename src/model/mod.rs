@@ -19,7 +19,7 @@ mod user;
 
 pub use account::{Account, AccountSettings, NumberPlan, OutboundNotice, QueueNotice, UserQueues};
 pub use aor::{Aor, canonical_host, canonical_user};
-pub use call::{Call, CallState, CallUser, Direction, Leg, LegRole, LegState, Outcome, Party, UserAction};
+pub use call::{Call, CallState, CallUser, Direction, Leg, LegRole, LegState, Outcome, Party, UserAction, Waiting};
 pub use device::{Binding, BindingSource, Device, DeviceState, Transition, TransitionKind, Transport};
 pub use event::{
     Caller, ContactKey, Endpoint, FeedKind, Hop, JoinHints, LegEnd, LegEvent, LegKey, LegStart, PbxEvent, Queued,
@@ -31,4 +31,4 @@ pub use pbx::{Pbx, QueueRule, Site};
 pub use queue::{Member, MemberKind, MemberState, Queue};
 pub use time::{Now, Tick, UnixMillis};
 pub use token::{Scope, Token};
-pub use user::{Link, PopOn, User};
+pub use user::{Link, Parked, PopOn, QueueLogin, User};

@@ -110,7 +110,8 @@ pub struct TrailEntry {
 /// rejected it), `transferred` (sent on to somebody else). There was none, or it was taken off: `user_disabled`, `dnd`
 /// (do-not-disturb), `device_disabled`, `not_linked` (nobody has the device). There was none: `queue_not_set` (none of
 /// the user's queues holds the call's queue), `pop_on` (the user's `pop_on` says not, or not yet), `outbound_setting`
-/// (the account's `outbound` says so), `internal_call`, `ambiguous` (the leg could belong to several devices). Notes:
+/// (the account's `outbound` says so), `not_rung` (a queue of the user's had the call, and rang others), `internal_call`,
+/// `ambiguous` (the leg could belong to several devices). Notes:
 /// `no_session` (nobody was connected; the popup waits in the snapshot), `queue_unknown` (a queue call whose queue can't
 /// be known, treated as a direct one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -154,6 +155,8 @@ pub enum Reason {
     NotLinked,
     /// No offer: the leg could belong to several devices.
     Ambiguous,
+    /// No offer: the call's queue is one of the user's, and rang others than the user's devices.
+    NotRung,
     /// No offer: the call rang no device that is known here.
     NoDevice,
 }

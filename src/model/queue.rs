@@ -19,8 +19,28 @@ pub struct Queue {
     pub number: Option<String>,
     /// The devices in it, by whatever told us; ordered by device id.
     pub members: Vec<Member>,
+    /// A feed of its PBX has told who is in it: its members are the PBX's to change.
+    #[serde(default)]
+    pub reported: bool,
+    /// Since when that feed no longer lists it; none while the PBX has it, and where no feed tells.
+    #[serde(default)]
+    pub absent_since: Option<UnixMillis>,
     /// When it was created.
     pub created_at: UnixMillis,
+}
+
+impl Queue {
+    /// Whether its members are the PBX's word, so that a change of them must go there.
+    #[must_use]
+    pub fn is_fed(&self) -> bool {
+        self.reported && self.absent_since.is_none()
+    }
+
+    /// The device's membership.
+    #[must_use]
+    pub fn member(&self, device: DeviceId) -> Option<&Member> {
+        self.members.iter().find(|member| member.device == device)
+    }
 }
 
 /// One device's membership in a queue.

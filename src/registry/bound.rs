@@ -22,7 +22,7 @@ pub(super) struct Bound {
     q: u16,
     transport: Transport,
     pub(super) source: BindingSource,
-    /// Which of path, instance and `reg_id` are there at all.
+    /// Which of path, instance and `reg_id` are there at all, and whether a connector lists it.
     present: u8,
 }
 
@@ -104,6 +104,16 @@ impl Bound {
         }
     }
 
+    /// Whether a connector of the PBX lists it. Not stored: after a start it lists them anew.
+    pub(super) fn is_listed(&self) -> bool {
+        self.has(LISTED)
+    }
+
+    /// Notes whether a connector of the PBX lists it.
+    pub(super) fn list(&mut self, listed: bool) {
+        self.present = if listed { self.present | LISTED } else { self.present & !LISTED };
+    }
+
     /// The contact URI.
     pub(super) fn contact(&self) -> &str {
         self.texts.get(..self.ends[0] as usize).unwrap_or_default()
@@ -140,6 +150,7 @@ impl Bound {
 const PATH: u8 = 1;
 const INSTANCE: u8 = 2;
 const REG_ID: u8 = 4;
+const LISTED: u8 = 8;
 
 #[cfg(test)]
 mod tests {

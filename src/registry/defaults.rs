@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{ChangeError, Registry};
-use crate::model::{Account, AccountId, AccountSettings, NumberPlan, Pbx, PbxId, PopOn, Site, SiteId, User, UserId};
+use crate::model::{
+    Account, AccountId, AccountSettings, NumberPlan, Pbx, PbxId, PopOn, QueueLogin, Site, SiteId, User, UserId,
+};
 use crate::store::{Seq, Stored};
 
 /// What feeds and listeners use when nothing else is said.
@@ -54,6 +56,8 @@ impl Registry {
             dnd: false,
             pop_on: PopOn::default(),
             queues: Vec::new(),
+            queue_login: QueueLogin::default(),
+            parked: Vec::new(),
             created_at,
         })?;
         Ok(Defaults {

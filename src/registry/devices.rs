@@ -1,11 +1,15 @@
 //! Devices: listing and editing.
 
+use dashmap::Entry;
+
 use super::bound::Bound;
 use super::edit::{check_version, refuse_nul};
 use super::homes::Devices;
 use super::order::OrderKey;
-use super::{ChangeError, Changed, DeviceView, Page, Registry};
-use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, PbxId, UnixMillis, UserId};
+use super::record::Record;
+use super::register::new_device;
+use super::{ChangeError, Changed, DeviceView, Page, Registry, Target};
+use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, Now, PbxId, UnixMillis, UserId, canonical_user};
 use crate::store::{DirtyKey, Kind, Seq};
 
 /// Which devices a listing wants; unset = any.
@@ -21,6 +25,10 @@ pub struct DeviceFilter {
     pub text: Option<String>,
     /// On this PBX.
     pub pbx: Option<PbxId>,
+    /// Reached by its PBX when that last asked, or not reached.
+    pub reachable: Option<bool>,
+    /// Two phones use its address-of-record.
+    pub duplicate: Option<bool>,
 }
 
 impl Registry {
@@ -94,6 +102,40 @@ impl Registry {
         self.devices.count(account)
     }
 
+    /// Makes a device that has not shown itself yet.
+    ///
+    /// # Errors
+    /// [`ChangeError::Conflict`] when it is there, [`ChangeError::Limit`] when the account has as many as it may.
+    pub fn create_device(
+        &self,
+        account: AccountId,
+        pbx: PbxId,
+        user: &str,
+        now: Now,
+    ) -> Result<DeviceView, ChangeError> {
+        let _editing = self.editing();
+        let target = Target { account, pbx, user: canonical_user(user) };
+        let id = target.device();
+        let home = self.devices.home(account, pbx, || self.feeds.lead(pbx));
+        let view = match self.devices.records.entry(id) {
+            Entry::Occupied(_) => return Err(ChangeError::Conflict { detail: format!("device {id} is there") }),
+            Entry::Vacant(entry) => {
+                if home.devices.count() >= self.limits.devices_max {
+                    super::count_dropped("devices_max");
+                    return Err(ChangeError::Limit { what: "devices_max" });
+                }
+                let mut record = Box::new(Record::new(new_device(&target, id, now), home));
+                Devices::file(&record);
+                record.seq = self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
+                let view = record.view(now);
+                entry.insert(record);
+                view
+            }
+        };
+        self.announce_device("device.created", &view, view.seq);
+        Ok(view)
+    }
+
     /// Edits a device: its extension, label, caller id and switch; other fields are not the admin's and stay. `expected`
     /// is the version the caller has seen.
     ///
@@ -152,12 +194,13 @@ impl Registry {
         self.unlink_device(id, now.unix);
         self.leave_queues(id);
         let seq = {
-            let dashmap::Entry::Occupied(entry) = self.devices.records.entry(id) else {
+            let Entry::Occupied(entry) = self.devices.records.entry(id) else {
                 return Err(ChangeError::NotFound);
             };
             Devices::unfile(entry.get());
             self.unindex(entry.get(), entry.get().bindings.iter().map(Bound::contact));
             self.devices.wheel.remove(entry.get().scheduled, id);
+            self.health.forget(id);
             // Still locked: whoever finds it gone finds the number to wait for.
             self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
             let seq = self.journal.mark_gone(DirtyKey { kind: Kind::Device, id: id.0 });
@@ -186,6 +229,7 @@ impl Registry {
             self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             became_assignable.then(|| record.view(now))
         };
+        self.proved_alive(id, now);
         if let Some(view) = became_assignable {
             self.announce_device("device.updated", &view, Seq(0));
         }
@@ -221,6 +265,8 @@ impl Registry {
         filter.state.is_none_or(|state| state == view.state)
             && filter.assignable.is_none_or(|assignable| assignable == device.assignable)
             && filter.pbx.is_none_or(|pbx| pbx == device.pbx)
+            && filter.reachable.is_none_or(|reachable| self.is_reachable(device.id) == Some(reachable))
+            && filter.duplicate.is_none_or(|duplicate| duplicate == self.is_duplicate(device.id))
             && filter.linked.is_none_or(|linked| linked != self.links.users(device.id).is_empty())
             && text.is_none_or(holds)
     }

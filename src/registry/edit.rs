@@ -133,6 +133,7 @@ impl Registry {
         value.check(self)?;
         let row = table.put(value, &self.journal).map_err(conflict)?;
         self.edited(T::EVENTS[1], &row.value, row.seq);
+        T::updated(self, &before.value, &row.value, row.seq);
         Ok(row)
     }
 

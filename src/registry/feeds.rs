@@ -1,17 +1,20 @@
 //! How the feeds are: which are up, since when, and what is wrong with those that are not. Kept in memory only.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::lead::Lead;
 use crate::model::{FeedKind, Now, PbxId, UnixMillis};
 
 /// All feeds that were opened since the start.
 #[derive(Debug, Default)]
 pub struct Feeds {
     inner: Mutex<Inner>,
+    leads: RwLock<HashMap<PbxId, Arc<Lead>>>,
 }
 
 #[derive(Debug, Default)]
@@ -29,19 +32,45 @@ struct Feed {
     pbx: PbxId,
     name: Arc<str>,
     kind: FeedKind,
+    lead: Arc<Lead>,
     status: Mutex<Status>,
+    count: Count,
 }
 
 #[derive(Clone, Debug)]
 struct Status {
     state: FeedState,
     since: UnixMillis,
-    last_event_at: Option<UnixMillis>,
     last_error: Option<String>,
     retry_at: Option<UnixMillis>,
-    events: u64,
-    /// Events of the second that goes on, and of the one before.
-    second: (i64, u64, u64),
+    /// Whether admins were last told that it is up.
+    announced: bool,
+    /// How often it went down since they were told something.
+    falls: u32,
+    /// The PBX's name that its gauge was last shown under.
+    label: String,
+}
+
+/// Events, counted without a lock: a listener has many thousands a second. A reader may see a second's count a little
+/// off.
+#[derive(Debug, Default)]
+struct Count {
+    total: AtomicU64,
+    /// When the last one came; 0 = never.
+    last_at: AtomicI64,
+    /// The second that goes on, its count, and that of the one before.
+    second: AtomicI64,
+    this: AtomicU64,
+    before: AtomicU64,
+}
+
+/// Something admins should hear about a feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FeedNews {
+    pub(super) pbx: PbxId,
+    /// `feed.up` or `feed.down`.
+    pub(super) event: &'static str,
+    pub(super) status: FeedStatus,
 }
 
 /// Where a feed stands.
@@ -129,18 +158,19 @@ impl Feeds {
     /// Makes a feed known; its state shows from now on. Opening one again goes on with it.
     pub fn open(&self, pbx: PbxId, name: &str, kind: FeedKind, now: Now) -> FeedHandle {
         let name: Arc<str> = name.into();
+        let lead = self.lead(pbx);
         let mut inner = self.inner();
         let feed = inner.feeds.entry((pbx, name.clone())).or_insert_with(|| {
             let status = Status {
                 state: FeedState::Connecting,
                 since: now.unix,
-                last_event_at: None,
                 last_error: None,
                 retry_at: None,
-                events: 0,
-                second: (0, 0, 0),
+                announced: false,
+                falls: 0,
+                label: String::new(),
             };
-            Arc::new(Feed { pbx, name, kind, status: Mutex::new(status) })
+            Arc::new(Feed { pbx, name, kind, lead, status: Mutex::new(status), count: Count::default() })
         });
         FeedHandle(feed.clone())
     }
@@ -155,9 +185,22 @@ impl Feeds {
     /// Whether a connector of this PBX is up, so that its channels are the measure of what goes on there.
     #[must_use]
     pub fn is_led(&self, pbx: PbxId) -> bool {
-        let channels = |kind| matches!(kind, FeedKind::Asterisk | FeedKind::Freeswitch);
-        let inner = self.inner();
-        inner.feeds.values().any(|feed| feed.pbx == pbx && channels(feed.kind) && feed.status().state == FeedState::Up)
+        self.leads.read().unwrap_or_else(PoisonError::into_inner).get(&pbx).is_some_and(|lead| lead.has_channels())
+    }
+
+    /// The connectors of a PBX that are up.
+    pub(super) fn lead(&self, pbx: PbxId) -> Arc<Lead> {
+        if let Some(lead) = self.leads.read().unwrap_or_else(PoisonError::into_inner).get(&pbx) {
+            return lead.clone();
+        }
+        self.leads.write().unwrap_or_else(PoisonError::into_inner).entry(pbx).or_default().clone()
+    }
+
+    /// Sets the gauges, notes which listeners have gone quiet, and says what admins have not been told yet. `label` is
+    /// what operators call a PBX.
+    pub(super) fn look(&self, now: Now, label: impl Fn(PbxId) -> String) -> Vec<FeedNews> {
+        let feeds: Vec<Arc<Feed>> = self.inner().feeds.values().cloned().collect();
+        feeds.iter().flat_map(|feed| feed.look(now, label(feed.pbx))).collect()
     }
 
     /// Where commands for a PBX go; none while no feed of it takes any.
@@ -192,6 +235,12 @@ impl FeedHandle {
         self.0.pbx
     }
 
+    /// Whether it is connected and has told where things stand.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.0.status().state == FeedState::Up
+    }
+
     /// It is connected and has told where things stand.
     pub fn up(&self, now: Now) {
         self.turn(FeedState::Up, now, |status| {
@@ -213,40 +262,98 @@ impl FeedHandle {
         });
     }
 
-    /// It told something.
+    /// It told something. A listener's peer is up by that.
     pub fn event(&self, now: Now) {
-        let mut status = self.0.status();
+        let feed = &self.0;
+        // No second ever begins twice: of two that see it begin, one wins.
         let second = now.unix.0.div_euclid(1000);
-        let (at, count, _) = status.second;
-        status.second = match second - at {
-            0 => (at, count + 1, status.second.2),
-            1 => (second, 1, count),
-            _ => (second, 1, 0),
-        };
-        status.events += 1;
-        status.last_event_at = Some(now.unix);
+        let began = feed.count.second.load(Ordering::Relaxed);
+        if second != began
+            && feed.count.second.compare_exchange(began, second, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            let this = feed.count.this.swap(0, Ordering::Relaxed);
+            feed.count.before.store(if second == began + 1 { this } else { 0 }, Ordering::Relaxed);
+            // Once a second is soon enough.
+            if !feed.kind.is_connector() {
+                self.turn(FeedState::Up, now, |_| {});
+            }
+        }
+        feed.count.this.fetch_add(1, Ordering::Relaxed);
+        feed.count.total.fetch_add(1, Ordering::Relaxed);
+        feed.count.last_at.store(now.unix.0, Ordering::Relaxed);
     }
 
     fn turn(&self, state: FeedState, now: Now, change: impl FnOnce(&mut Status)) {
-        let mut status = self.0.status();
-        if status.state != state {
-            status.state = state;
-            status.since = now.unix;
-        }
-        change(&mut status);
-        let up = f64::from(u8::from(state == FeedState::Up));
-        drop(status);
-        let (pbx, feed) = (self.0.pbx.to_string(), self.0.name.to_string());
-        metrics::gauge!("hookswitch_feed_up", "pbx" => pbx, "feed" => feed).set(up);
+        self.0.turn(state, now, change);
     }
 }
 
 impl Feed {
+    fn turn(&self, state: FeedState, now: Now, change: impl FnOnce(&mut Status)) {
+        let mut status = self.status();
+        let before = status.state;
+        if before != state {
+            status.state = state;
+            status.since = now.unix;
+        }
+        change(&mut status);
+        // Under the status' lock, so that the counts go with the states.
+        match (before, state) {
+            (FeedState::Up, FeedState::Up) => {}
+            (_, FeedState::Up) => self.lead.join(self.kind),
+            (FeedState::Up, _) => {
+                status.falls += 1;
+                self.lead.leave(self.kind, now.tick);
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&self, now: Now, label: String) -> Vec<FeedNews> {
+        let last_at = self.count.last_at.load(Ordering::Relaxed);
+        let quiet = !self.kind.is_connector() && now.unix.0.saturating_sub(last_at) > IDLE_MS;
+        if quiet && self.status().state == FeedState::Up {
+            self.turn(FeedState::Idle, now, |_| {});
+        }
+        let shown = self.shown(now);
+        let mut status = self.status();
+        let up = status.state == FeedState::Up;
+        self.gauge(&mut status, label, up);
+        let news = |event| FeedNews { pbx: self.pbx, event, status: shown.clone() };
+        let mut told = Vec::new();
+        if status.announced && status.falls > 0 {
+            status.announced = false;
+            told.push(news("feed.down"));
+        }
+        status.falls = 0;
+        if up && !status.announced {
+            status.announced = true;
+            told.push(news("feed.up"));
+        }
+        told
+    }
+
+    fn gauge(&self, status: &mut Status, label: String, up: bool) {
+        let set = |label: &str, up: bool| {
+            let (pbx, feed) = (label.to_owned(), self.name.to_string());
+            metrics::gauge!("hookswitch_feed_up", "pbx" => pbx, "feed" => feed).set(f64::from(u8::from(up)));
+        };
+        set(&label, up);
+        if status.label != label {
+            if !status.label.is_empty() {
+                // The PBX was renamed: nothing goes by the old name any more.
+                set(&status.label, false);
+            }
+            status.label = label;
+        }
+    }
+
     fn shown(&self, now: Now) -> FeedStatus {
         let status = self.status().clone();
-        let events_per_second = match now.unix.0.div_euclid(1000) - status.second.0 {
-            0 => status.second.2,
-            1 => status.second.1,
+        let count = &self.count;
+        let events_per_second = match now.unix.0.div_euclid(1000) - count.second.load(Ordering::Relaxed) {
+            0 => count.before.load(Ordering::Relaxed),
+            1 => count.this.load(Ordering::Relaxed),
             _ => 0,
         };
         FeedStatus {
@@ -254,9 +361,9 @@ impl Feed {
             kind: self.kind,
             state: status.state,
             since: status.since,
-            last_event_at: status.last_event_at,
+            last_event_at: Some(count.last_at.load(Ordering::Relaxed)).filter(|at| *at != 0).map(UnixMillis),
             events_per_second,
-            events: status.events,
+            events: count.total.load(Ordering::Relaxed),
             last_error: status.last_error,
             retry_at: status.retry_at,
         }
@@ -267,5 +374,75 @@ impl Feed {
     }
 }
 
+/// A listener's peer that told nothing for so long is idle.
+const IDLE_MS: i64 = 300_000;
+
 /// Commands a PBX may be behind.
 const COMMANDS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::Tick;
+
+    const PBX: PbxId = PbxId(Uuid::from_u128(1));
+
+    fn at(ms: u64) -> Now {
+        Now { tick: Tick(1_000), unix: UnixMillis(1_790_000_000_000) }.after(ms)
+    }
+
+    fn told(feeds: &Feeds, now: Now) -> Vec<&'static str> {
+        feeds.look(now, |_| "office".into()).iter().map(|news| news.event).collect()
+    }
+
+    #[test]
+    fn a_connector_is_up_waits_with_its_error_and_is_up_again() {
+        let feeds = Feeds::default();
+        let feed = feeds.open(PBX, "ami", FeedKind::Asterisk, at(0));
+        assert_eq!((told(&feeds, at(1)), feeds.is_led(PBX)), (vec![], false));
+        feed.up(at(10));
+        assert_eq!((told(&feeds, at(11)), feeds.is_led(PBX)), (vec!["feed.up"], true));
+        feed.failed(at(20), "wrong password", UnixMillis(9));
+        let shown = feeds.of(PBX, at(21)).remove(0);
+        assert_eq!((shown.state, shown.since), (FeedState::Waiting, at(20).unix));
+        assert_eq!((shown.last_error.as_deref(), shown.retry_at), (Some("wrong password"), Some(UnixMillis(9))));
+        assert_eq!((told(&feeds, at(22)), feeds.is_led(PBX)), (vec!["feed.down"], false));
+        feed.connecting(at(30));
+        feed.failed(at(40), "refused", UnixMillis(10));
+        assert_eq!(told(&feeds, at(41)), [""; 0], "it is down still");
+        feed.up(at(50));
+        assert_eq!((told(&feeds, at(51)), feeds.of(PBX, at(51)).remove(0).last_error), (vec!["feed.up"], None));
+        feed.failed(at(60), "cut", UnixMillis(70));
+        feed.up(at(70));
+        assert_eq!(told(&feeds, at(80)), ["feed.down", "feed.up"], "however short it was");
+        assert_eq!(told(&feeds, at(81)), [""; 0]);
+    }
+
+    #[test]
+    fn a_listener_is_up_by_what_comes_and_idle_after_five_quiet_minutes() {
+        let feeds = Feeds::default();
+        let feed = feeds.open(PBX, "mirror", FeedKind::Mirror, at(0));
+        feed.event(at(0));
+        assert_eq!(told(&feeds, at(100)), ["feed.up"]);
+        assert_eq!(told(&feeds, at(299_000)), [""; 0]);
+        assert_eq!(told(&feeds, at(301_000)), ["feed.down"]);
+        assert_eq!(feeds.of(PBX, at(301_000)).remove(0).state, FeedState::Idle);
+        feed.event(at(400_000));
+        assert_eq!((told(&feeds, at(400_001)), feeds.is_led(PBX)), (vec!["feed.up"], false));
+    }
+
+    #[test]
+    fn events_are_counted_by_the_last_whole_second() {
+        let feeds = Feeds::default();
+        let feed = feeds.open(PBX, "ami", FeedKind::Asterisk, at(0));
+        for ms in [0, 10, 20, 1_000, 1_100] {
+            feed.event(at(ms));
+        }
+        let rate = |ms| feeds.of(PBX, at(ms)).remove(0).events_per_second;
+        assert_eq!([rate(1_500), rate(2_500), rate(3_500)], [3, 2, 0]);
+        let shown = feeds.of(PBX, at(3_500)).remove(0);
+        assert_eq!((shown.events, shown.last_event_at), (5, Some(at(1_100).unix)));
+    }
+}

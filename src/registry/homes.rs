@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::bucket::Bucket;
 use super::index::Index;
+use super::lead::Lead;
 use super::order::OrderKey;
 use super::record::Record;
 use super::wheel::Wheel;
@@ -32,6 +33,8 @@ pub(super) struct Home {
     pub(super) account: AccountId,
     pub(super) pbx: PbxId,
     pub(super) devices: Arc<AccountDevices>,
+    /// Which connectors of the PBX are up.
+    pub(super) lead: Arc<Lead>,
 }
 
 /// The devices of one account.
@@ -44,14 +47,14 @@ pub(super) struct AccountDevices {
 
 impl Devices {
     /// The home of an account's devices on a PBX.
-    pub(super) fn home(&self, account: AccountId, pbx: PbxId) -> Arc<Home> {
+    pub(super) fn home(&self, account: AccountId, pbx: PbxId, lead: impl FnOnce() -> Arc<Lead>) -> Arc<Home> {
         if let Some(home) = self.homes.get(&pbx).and_then(|homes| find(&homes, account)) {
             return home;
         }
         let devices = self.accounts.entry(account).or_default().value().clone();
         let mut homes = self.homes.entry(pbx).or_default();
         find(&homes, account).unwrap_or_else(|| {
-            let home = Arc::new(Home { account, pbx, devices });
+            let home = Arc::new(Home { account, pbx, devices, lead: lead() });
             homes.push(home.clone());
             home
         })

@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use crate::model::{AccountId, Call, CallId, CallState, Offer, OfferState, UserId};
+use super::Streams;
+use crate::model::{AccountId, Call, CallId, CallState, Offer, OfferState, Queue, UserId};
 use crate::store::Journal;
 
 /// Calls that go on. Each change also goes to the history, so that a restart finds them.
@@ -11,6 +12,7 @@ use crate::store::Journal;
 pub struct Live {
     inner: RwLock<Inner>,
     journal: Arc<Journal>,
+    streams: Streams,
     calls_max: usize,
 }
 
@@ -22,14 +24,24 @@ struct Inner {
 }
 
 impl Live {
-    pub(super) fn new(journal: Arc<Journal>, calls_max: usize) -> Self {
-        Self { inner: RwLock::default(), journal, calls_max }
+    pub(super) fn new(journal: Arc<Journal>, streams: Streams, calls_max: usize) -> Self {
+        Self { inner: RwLock::default(), journal, streams, calls_max }
     }
 
     /// Notes how a call now stands; an ended one leaves for the history.
     pub fn put_call(&self, call: Arc<Call>) {
-        self.remember(call.clone());
+        let before = self.remember(call.clone());
+        self.tell_line(before.as_deref(), &call);
         self.journal.record_call(call);
+    }
+
+    /// The callers who wait in a queue, first come first, each in its call.
+    #[must_use]
+    pub fn waiting_in(&self, queue: &Queue) -> Vec<Arc<Call>> {
+        let mut calls = self.calls(queue.account);
+        calls.retain(|call| call.queue == Some(queue.id) && call.waiting.is_some());
+        calls.sort_by_key(|call| (call.waiting, call.id));
+        calls
     }
 
     /// The account's calls, by id.
@@ -63,27 +75,50 @@ impl Live {
         offers
     }
 
-    /// Puts in what the database had, without writing it again.
-    pub(super) fn remember(&self, call: Arc<Call>) {
+    /// Puts in what the database had, without writing it again; what was there before comes back.
+    pub(super) fn remember(&self, call: Arc<Call>) -> Option<Arc<Call>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = inner.calls.remove(&call.id) {
+        let known = inner.calls.remove(&call.id);
+        if let Some(before) = &known {
             inner.by_account.remove(&(before.account, before.id));
             for offer in &before.offers {
                 inner.by_user.remove(&(offer.user, before.id));
             }
         }
         if call.state == CallState::Ended {
-            return;
+            return known;
         }
         if inner.calls.len() >= self.calls_max {
             super::count_dropped("live_calls_max");
-            return;
+            return known;
         }
         inner.by_account.insert((call.account, call.id));
         for offer in call.offers.iter().filter(|offer| is_open(offer)) {
             inner.by_user.insert((offer.user, call.id));
         }
         inner.calls.insert(call.id, call);
+        known
+    }
+
+    /// Tells admins who joined a queue's waiting line and who left it.
+    fn tell_line(&self, before: Option<&Call>, after: &Call) {
+        let place = |call: &Call| call.queue.filter(|_| call.waiting.is_some() && call.state != CallState::Ended);
+        let (was, is) = (before.and_then(place), place(after));
+        if was == is {
+            return;
+        }
+        let tell = |event, queue, call: &Call| {
+            let data = serde_json::json!({
+                "queue": queue, "call": call.id, "caller": call.caller, "waiting": call.waiting,
+            });
+            self.streams.publish(call.account, event, data);
+        };
+        if let (Some(queue), Some(before)) = (was, before) {
+            tell("queue.caller_left", queue, before);
+        }
+        if let Some(queue) = is {
+            tell("queue.caller_joined", queue, after);
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {

@@ -9,15 +9,19 @@ mod bucket;
 mod contact;
 mod defaults;
 mod devices;
+mod drift;
 mod edit;
 mod error;
 mod feeds;
+mod health;
 mod history;
 mod homes;
 mod index;
+mod lead;
 mod limits;
 mod links;
 mod live;
+mod membership;
 mod noun;
 mod nouns;
 mod order;
@@ -34,22 +38,25 @@ mod transitions;
 mod view;
 mod wheel;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::model::{
-    Account, AccountId, Call, DeviceId, DeviceState, LinkId, Now, Pbx, Queue, Site, Token, TrailEntry, Transition,
-    User, UserId,
+    Account, AccountId, Call, CallId, CallState, DeviceId, DeviceState, LinkId, Now, Pbx, PbxId, Queue, Site, Token,
+    TrailEntry, Transition, User, UserId,
 };
 use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
 
 pub use crate::store::{CallFilter, HistoryPage, LinksOf, NotStored, Seq, Stored};
 pub use defaults::Defaults;
 pub use devices::DeviceFilter;
+pub use drift::{Compared, Difference, DriftKind, Side};
 pub use error::ChangeError;
 pub use feeds::{Command, ControlRequest, FeedHandle, FeedState, FeedStatus, Feeds};
+pub use health::{ContactHealth, Health, Trouble};
 pub use limits::Limits;
 pub use live::Live;
 pub use noun::{Kept, Noun, UniqueKey};
@@ -60,8 +67,10 @@ pub use streams::Streams;
 pub use table::{Page, Table};
 
 use agents::Agents;
+use health::Pings;
 use homes::Devices;
 use links::Links;
+use membership::Known;
 use outbox::Outbox;
 
 /// Everything the daemon knows.
@@ -91,6 +100,12 @@ pub struct Registry {
     links: Links,
     agents: Agents,
     outbox: Outbox,
+    /// What PBXs found when they asked contacts whether they live.
+    health: Pings,
+    /// What PBXs have, as far as their feeds tell.
+    known: Known,
+    /// Moves with every change of a queue that a feed reported.
+    queues_moved: watch::Sender<u64>,
     /// One edit at a time.
     edit: Mutex<()>,
     journal: Arc<Journal>,
@@ -122,6 +137,7 @@ impl Registry {
         let now = clock.now();
         let loaded = store.load(now).await?;
         let journal = Arc::new(Journal::new(loaded.seq, clock.clone(), limits.history_max));
+        let streams = Streams::default();
         let registry = Arc::new(Self {
             accounts: Table::default(),
             sites: Table::default(),
@@ -129,14 +145,17 @@ impl Registry {
             users: Table::default(),
             queues: Table::default(),
             tokens: Table::default(),
-            live: Live::new(journal.clone(), limits.live_calls_max),
-            streams: Streams::default(),
+            live: Live::new(journal.clone(), streams.clone(), limits.live_calls_max),
+            streams,
             feeds: Feeds::default(),
             changes: broadcast::Sender::new(CHANGES_MAX),
             devices: Devices::default(),
             links: Links::default(),
             agents: Agents::default(),
             outbox: Outbox::default(),
+            health: Pings::default(),
+            known: Known::default(),
+            queues_moved: watch::Sender::new(0),
             edit: Mutex::new(()),
             journal,
             store,
@@ -224,6 +243,13 @@ impl Registry {
         self.journal.record_call(call);
     }
 
+    /// A call turned out to be another one: it leaves, as if it had never been.
+    pub fn forget_call(&self, id: CallId) {
+        let Some(call) = self.live.call(id) else { return };
+        let void = Call { state: CallState::Ended, legs: Vec::new(), offers: Vec::new(), ..(*call).clone() };
+        self.live.put_call(Arc::new(void));
+    }
+
     /// Queues a reason for the history.
     pub fn record_trail(&self, mut entry: TrailEntry) {
         entry.event.retain(|character| character != '\0');
@@ -233,6 +259,27 @@ impl Registry {
     /// Queues a transition for the history.
     pub fn record_transition(&self, transition: Transition) {
         self.journal.record_transition(transition);
+    }
+
+    /// Notes which feeds have gone quiet, sets their gauges, and tells the admins of their PBXs which came and which went.
+    /// Every second; in tests by hand.
+    pub fn look_at_feeds(&self, now: Now) {
+        let pbxs = self.pbxs.all();
+        let by_id: HashMap<PbxId, &Stored<Pbx>> = pbxs.iter().map(|pbx| (pbx.value.id, &**pbx)).collect();
+        // Names are unique within an account only.
+        let mut names: HashMap<&str, usize> = HashMap::new();
+        for pbx in &pbxs {
+            *names.entry(&pbx.value.name).or_default() += 1;
+        }
+        let label = |id| {
+            let name = by_id.get(&id).map(|pbx| pbx.value.name.as_str()).filter(|name| names.get(name) == Some(&1));
+            name.map_or_else(|| id.to_string(), str::to_owned)
+        };
+        for news in self.feeds.look(now, label) {
+            let Some(pbx) = by_id.get(&news.pbx) else { continue };
+            let data = serde_json::json!({ "pbx": news.pbx, "name": pbx.value.name, "feed": news.status });
+            self.announce(Seq(0), pbx.value.account, news.event, data);
+        }
     }
 
     /// Sets the gauges that count what there is.
@@ -277,7 +324,7 @@ impl Records for Registry {
         match key.kind {
             Kind::Account => row(&self.accounts, AccountId(id)),
             Kind::Site => row(&self.sites, crate::model::SiteId(id)),
-            Kind::Pbx => row(&self.pbxs, crate::model::PbxId(id)),
+            Kind::Pbx => row(&self.pbxs, PbxId(id)),
             Kind::User => row(&self.users, UserId(id)),
             Kind::Queue => row(&self.queues, crate::model::QueueId(id)),
             Kind::Token => row(&self.tokens, crate::model::TokenId(id)),

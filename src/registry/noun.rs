@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{ChangeError, Registry, Table};
 use crate::model::{AccountId, PbxId, canonical_host};
-use crate::store::{Kind, Row, Stored};
+use crate::store::{Kind, Row, Seq, Stored};
 
 /// Something that only one record may have: (of what, within what, which).
 pub type UniqueKey = (&'static str, Uuid, String);
@@ -58,6 +58,8 @@ pub trait Noun: Kept {
     /// # Errors
     /// [`ChangeError`] that names what is wrong.
     fn check(&self, registry: &Registry) -> Result<(), ChangeError>;
+    /// What else there is to tell when it was edited.
+    fn updated(_registry: &Registry, _before: &Self, _after: &Self, _seq: Seq) {}
     /// What its events show.
     fn shown(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()

@@ -10,7 +10,7 @@ use super::{ChangeError, Registry, Table};
 use crate::model::{
     Account, AccountId, Pbx, PbxId, Queue, QueueId, QueueRule, Scope, Site, SiteId, Token, TokenId, User, UserId,
 };
-use crate::store::{Kind, Row, Stored};
+use crate::store::{Kind, Row, Seq, Stored};
 
 /// What is the same for every kind but for names: id, database row, events, table and limit.
 macro_rules! kept {
@@ -214,6 +214,10 @@ impl Noun for Queue {
             }
         }
         Ok(())
+    }
+
+    fn updated(registry: &Registry, before: &Self, after: &Self, seq: Seq) {
+        registry.tell_members(before, after, seq);
     }
 }
 

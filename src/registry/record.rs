@@ -19,6 +19,8 @@ pub(super) struct Record {
     words: Option<Box<Words>>,
     pub(super) enabled: bool,
     assignable: bool,
+    /// Admins were last told that it is stale.
+    pub(super) told_stale: bool,
     last_seen_at: UnixMillis,
     created_at: UnixMillis,
     pub(super) bindings: Box<[Bound]>,
@@ -87,6 +89,7 @@ impl Record {
             words: None,
             enabled: true,
             assignable: false,
+            told_stale: false,
             last_seen_at: device.last_seen_at,
             created_at: device.created_at,
             bindings: Box::default(),
@@ -141,7 +144,7 @@ impl Record {
     pub(super) fn state(&self, now: Now) -> DeviceState {
         if !self.enabled {
             DeviceState::Disabled
-        } else if self.bindings.iter().any(|binding| binding.expires_at > now.tick) {
+        } else if self.bindings.iter().any(|binding| self.believed_until(binding) > now.tick) {
             DeviceState::Connected
         } else if self.bindings.iter().any(|binding| binding.source == BindingSource::Passive) {
             DeviceState::Stale
@@ -174,23 +177,49 @@ impl Record {
 
     /// Takes out the bindings whose time is over.
     pub(super) fn sweep(&mut self, now: Now, grace: Grace) -> Vec<Bound> {
-        if !self.bindings.iter().any(|binding| ends_at(binding, grace) <= now.tick) {
+        if !self.bindings.iter().any(|binding| self.ends_at(binding, grace, now) <= now.tick) {
             return Vec::new();
         }
         let bindings = std::mem::take(&mut self.bindings).into_vec();
         let (over, kept): (Vec<Bound>, Vec<Bound>) =
-            bindings.into_iter().partition(|binding| ends_at(binding, grace) <= now.tick);
+            bindings.into_iter().partition(|binding| self.ends_at(binding, grace, now) <= now.tick);
         self.bindings = kept.into_boxed_slice();
         over
     }
 
     /// When next to look at it: a binding turns stale or ends.
     pub(super) fn next_deadline(&self, now: Now, grace: Grace) -> Tick {
-        let deadlines = self
-            .bindings
-            .iter()
-            .map(|binding| if binding.expires_at > now.tick { binding.expires_at } else { ends_at(binding, grace) });
+        let deadlines = self.bindings.iter().map(|binding| {
+            let until = self.believed_until(binding);
+            if binding.expires_at > now.tick {
+                binding.expires_at
+            } else if until > now.tick {
+                // As long as a connector lists it; that it stops shows when one looks.
+                until.min(now.tick + LISTED_LOOK_MS)
+            } else {
+                self.ends_at(binding, grace, now)
+            }
+        });
         deadlines.min().unwrap_or(NEVER)
+    }
+
+    /// When a binding turns from live to stale (a registrar's: to nothing).
+    fn believed_until(&self, binding: &Bound) -> Tick {
+        match binding.source {
+            BindingSource::Passive if binding.is_listed() => self.home.lead.believes(binding.expires_at),
+            BindingSource::Passive | BindingSource::Registrar => binding.expires_at,
+        }
+    }
+
+    /// When a binding is gone for good.
+    fn ends_at(&self, binding: &Bound, grace: Grace, now: Now) -> Tick {
+        if binding.source == BindingSource::Registrar {
+            return binding.expires_at;
+        }
+        // A phone that rang or called was alive, whatever became of its refreshes.
+        let alive_at = now.to_tick(self.last_seen_at).min(now.tick);
+        let end = self.believed_until(binding).max(alive_at) + grace.ms;
+        if binding.refreshed_at < grace.started_at { end.max(grace.until) } else { end }
     }
 }
 
@@ -199,17 +228,8 @@ fn is_over(binding: &Bound, now: Now) -> bool {
     binding.source == BindingSource::Registrar && binding.expires_at <= now.tick
 }
 
-/// When a binding is gone for good.
-fn ends_at(binding: &Bound, grace: Grace) -> Tick {
-    match binding.source {
-        BindingSource::Registrar => binding.expires_at,
-        BindingSource::Passive if binding.refreshed_at < grace.started_at => {
-            (binding.expires_at + grace.ms).max(grace.until)
-        }
-        BindingSource::Passive => binding.expires_at + grace.ms,
-    }
-}
-
+/// How often a binding past its time is looked at that only lives because a connector lists it, in milliseconds.
+const LISTED_LOOK_MS: u64 = 30_000;
 /// Past every deadline.
 pub(super) const NEVER: Tick = Tick(u64::MAX);
 

@@ -12,7 +12,9 @@ use super::homes::{AccountDevices, Devices};
 use super::record::{Grace, NEVER, Record};
 use super::transitions::transitions;
 use super::{DeviceView, Registry};
-use crate::model::{AccountId, Binding, BindingSource, Device, DeviceId, Now, PbxId, Transition, TransitionKind};
+use crate::model::{
+    AccountId, Binding, BindingSource, Device, DeviceId, DeviceState, Now, PbxId, Transition, TransitionKind,
+};
 use crate::store::{DirtyKey, Kind, Seq};
 
 /// Whom a REGISTER is about, as [`Registry::resolve`](super::Registry::resolve) found.
@@ -78,7 +80,7 @@ impl Registry {
             self.tell(news);
             return Registered { device: id, value, seq, refused: None };
         }
-        let home = self.devices.home(target.account, target.pbx);
+        let home = self.devices.home(target.account, target.pbx, || self.feeds.lead(target.pbx));
         let (value, seq, news) = match self.devices.records.entry(id) {
             Entry::Occupied(mut entry) => self.decide(entry.get_mut(), source, now, grace, decide),
             Entry::Vacant(entry) => {
@@ -131,11 +133,9 @@ impl Registry {
             }
             record.scheduled = NEVER;
             let mut news = News::default();
-            let state = record.state(now);
             self.sweep(&mut record, now, grace, &mut news);
             self.schedule(&mut record, now, grace);
-            let turned_stale = news.transitions.is_empty() && state == crate::model::DeviceState::Stale;
-            if turned_stale || !news.transitions.is_empty() {
+            if turned_stale(&mut record, now) || !news.transitions.is_empty() {
                 news.view = Some(record.view(now));
             }
             drop(record);
@@ -172,7 +172,7 @@ impl Registry {
     }
 
     /// How long passive bindings of this PBX outlive their time.
-    fn grace(&self, pbx: PbxId) -> Grace {
+    pub(super) fn grace(&self, pbx: PbxId) -> Grace {
         let seconds = self.pbxs.get(pbx).map_or(0, |pbx| pbx.value.passive_grace_s);
         Grace {
             ms: u64::from(seconds) * 1000,
@@ -201,7 +201,8 @@ impl Registry {
                 record.bindings_seq
             }
         };
-        if !news.transitions.is_empty() {
+        // Refreshes are no news, unless the device was stale.
+        if !news.transitions.is_empty() || (record.told_stale && turned_stale(record, now)) {
             news.view = Some(record.view(now));
         }
         (value, Some(seq).filter(|seq| seq.0 > 0), news)
@@ -220,7 +221,13 @@ impl Registry {
         let after: SmallVec<[Binding; 2]> = after.into_iter().map(|binding| self.intern(binding, before)).collect();
         let id = record.id;
         news.transitions.extend(transitions(id, now.unix, before, &after, "unregistered"));
-        record.bindings = after.iter().map(Bound::new).collect();
+        let was = std::mem::take(&mut record.bindings);
+        let bound = after.iter().map(|binding| {
+            let mut bound = Bound::new(binding);
+            bound.list(was.iter().any(|old| old.is_listed() && old.contact() == &*binding.contact));
+            bound
+        });
+        record.bindings = bound.collect();
         let gone = before.iter().filter(|old| after.iter().all(|new| new.contact != old.contact));
         self.unindex(record, gone.map(|binding| &*binding.contact));
         let came = after.iter().filter(|new| before.iter().all(|old| old.contact != new.contact));
@@ -246,7 +253,7 @@ impl Registry {
     }
 
     /// Makes sure the wheel looks at the device in time.
-    fn schedule(&self, record: &mut Record, now: Now, grace: Grace) {
+    pub(super) fn schedule(&self, record: &mut Record, now: Now, grace: Grace) {
         let deadline = record.next_deadline(now, grace);
         if deadline < record.scheduled {
             if record.scheduled != NEVER {
@@ -307,6 +314,12 @@ impl Registry {
             self.announce_device(event, &view, view.awaits);
         }
     }
+}
+
+/// Whether the device has turned stale, or is not any more, since admins were told.
+fn turned_stale(record: &mut Record, now: Now) -> bool {
+    let stale = record.state(now) == DeviceState::Stale;
+    std::mem::replace(&mut record.told_stale, stale) != stale
 }
 
 /// What to tell once the record is let go.

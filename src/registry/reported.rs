@@ -1,8 +1,19 @@
-//! What connectors report of a PBX: contacts, queues, members, endpoints. The PBX's word is applied at once and stored
-//! when it can be (promise 4).
+//! What connectors report of a PBX's registrations, and which feed is believed about a binding when several tell of it.
+//! All of it is applied at once and stored when it can be (promise 4); a report that says what is known costs nothing.
+//!
+//! # Who is believed
+//! 1. **SIP is exact.** What a 2xx to REGISTER said (Contact, expires, Call-ID, `CSeq`, the phone's address) stays as it was
+//!    said; a connector fills in what SIP did not say. It overrules SIP's expiry only where it is more than two seconds
+//!    off: later means a refresh that SIP did not show, earlier that the registrar granted less.
+//! 2. **A connector's list is the registrar's own table.** What it adds, is bound; what it takes out or no longer lists,
+//!    is gone. But not a binding that SIP set or refreshed after the list was asked for: that list is the older news.
+//! 3. **What we granted ourselves is ours.** No other registrar's list touches a binding of our registrar.
+//! 4. **"Reachable" and "unreachable" are health** (`super::health`). They neither make a binding nor end one.
+//! 5. **A listed contact lives as long as it is listed.** A passive binding past its time does not expire while a connector
+//!    that listed it is up, since that one would tell; when the connector goes, the usual grace begins.
+//! 6. **A leg that rings proves its device alive**: a stale binding's grace begins anew with every call.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use dashmap::Entry;
 
@@ -12,13 +23,14 @@ use super::record::Record;
 use super::register::new_device;
 use super::{Change, Registry, Target};
 use crate::model::{
-    Binding, BindingSource, DeviceId, Member, MemberKind, MemberState, Now, PbxId, Queue, QueueId, Transport,
-    UnixMillis,
+    Binding, BindingSource, ContactKey, DeviceId, MemberKind, MemberState, Now, PbxId, Transport, UnixMillis,
+    canonical_host,
 };
-use crate::store::{DirtyKey, Kind, Stored};
+use crate::sip::uri::{Uri, host_port};
+use crate::store::{DirtyKey, Kind};
 
 /// A contact as a connector lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedContact {
     /// The contact URI.
     pub uri: String,
@@ -41,7 +53,7 @@ pub struct ReportedContact {
 }
 
 /// A queue as a connector lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportedQueue {
     /// Its name on the PBX.
     pub name: String,
@@ -87,7 +99,7 @@ impl Registry {
         if self.devices.records.contains_key(&id) {
             return Some(id);
         }
-        let home = self.devices.home(target.account, target.pbx);
+        let home = self.devices.home(target.account, target.pbx, || self.feeds.lead(target.pbx));
         let view = match self.devices.records.entry(id) {
             Entry::Occupied(_) => return Some(id),
             Entry::Vacant(entry) => {
@@ -104,163 +116,212 @@ impl Registry {
         Some(id)
     }
 
-    /// Takes over what a connector says the contacts of an address-of-record are: with `complete` these and no others.
-    pub fn contacts_reported(&self, target: &Target<'_>, contacts: Vec<ReportedContact>, complete: bool, now: Now) {
-        let max_s = self.pbxs.get(target.pbx).map_or(0, |pbx| pbx.value.passive_expires_max_s);
-        self.register(target, BindingSource::Passive, now, |before| {
-            let mut bindings: Vec<Binding> = if complete { Vec::new() } else { before.to_vec() };
-            for contact in contacts {
-                let key = contact_key(&contact.uri);
-                let known = before.iter().find(|bound| key.is_some() && contact_key(&bound.contact) == key);
-                bindings.retain(|bound| contact_key(&bound.contact) != key);
-                bindings.push(to_binding(contact, known, u64::from(max_s) * 1000, now));
-            }
-            (Change::Set(bindings), ())
+    /// Takes over what a connector says the contacts of an address-of-record are: with `complete` these and no others,
+    /// and then `now` is when the list was asked for.
+    pub fn contacts_reported(&self, target: &Target<'_>, mut contacts: Vec<ReportedContact>, complete: bool, now: Now) {
+        let max_ms = self.pbxs.get(target.pbx).map_or(0, |pbx| u64::from(pbx.value.passive_expires_max_s) * 1000);
+        if contacts.len() > CONTACTS_MAX {
+            super::count_dropped("reported_contacts");
+        }
+        contacts.truncate(CONTACTS_MAX);
+        let mut listed = Vec::new();
+        let registered = self.register(target, BindingSource::Passive, now, |before| {
+            let (after, of_list) = merged(before, &contacts, complete, max_ms, now);
+            listed = of_list;
+            let change = if after[..] == *before { Change::Keep } else { Change::Set(after) };
+            (change, ())
         });
+        if registered.refused.is_some() {
+            return;
+        }
+        self.note_listed(registered.device, &listed, complete, now);
+        for contact in contacts {
+            if contact.reachable.is_some() || contact.rtt_us.is_some() {
+                self.reachability(target, Some(&contact.uri), contact.reachable, contact.rtt_us, now);
+            }
+        }
+    }
+
+    /// The PBX's whole table of contacts, as it was when it was asked for at `asked`: (user, domain, contacts) of each
+    /// address-of-record that has any. What a connector listed before and this does not is gone.
+    pub fn pbx_contacts_reported(
+        &self,
+        pbx: PbxId,
+        table: Vec<(String, Option<String>, Vec<ReportedContact>)>,
+        asked: Now,
+    ) {
+        let mut told = std::collections::HashSet::with_capacity(table.len());
+        for (user, domain, contacts) in table {
+            let Some(target) = self.resolve(pbx, &user, domain.as_deref().unwrap_or_default()) else { continue };
+            told.insert(target.device());
+            self.contacts_reported(&target, contacts, true, asked);
+        }
+        let gone = |record: &Record| {
+            record.home.pbx == pbx
+                && !told.contains(&record.id)
+                && record.bindings.iter().any(super::bound::Bound::is_listed)
+        };
+        let gone: Vec<_> = self.devices.records.iter().filter(|record| gone(record)).map(|r| r.device()).collect();
+        for device in gone {
+            let target = Target { account: device.account, pbx, user: std::borrow::Cow::Borrowed(&*device.user) };
+            self.contacts_reported(&target, Vec::new(), true, asked);
+        }
     }
 
     /// A connector says that this contact is gone.
     pub fn contact_gone(&self, target: &Target<'_>, uri: &str, now: Now) {
-        let key = contact_key(uri);
+        let gone = ReportedContact { uri: uri.to_owned(), ..ReportedContact::default() };
         self.register(target, BindingSource::Passive, now, |before| {
-            let left = before.iter().filter(|bound| key.is_none() || contact_key(&bound.contact) != key);
-            (Change::Set(left.cloned().collect()), ())
+            let at = find(before, &gone, &[]).filter(|at| before.get(*at).is_some_and(|bound| !is_newer(bound, now)));
+            let Some(at) = at else { return (Change::Keep, ()) };
+            let mut left = before.to_vec();
+            left.remove(at);
+            (Change::Set(left), ())
         });
+        self.health.forget_contact(target.device(), uri);
     }
 
-    /// What the PBX's own OPTIONS say of a contact.
-    pub fn reachability(
-        &self,
-        _target: &Target<'_>,
-        _uri: Option<&str>,
-        _reachable: Option<bool>,
-        _rtt_us: Option<u32>,
-        _now: Now,
-    ) {
-    }
-
-    /// The PBX has these queues and no others.
-    pub fn queues_reported(&self, pbx: PbxId, queues: Vec<ReportedQueue>, now: Now) {
-        for queue in queues {
-            self.queue_reported(pbx, queue, now);
+    /// Notes which bindings of a device a connector lists, by contact.
+    fn note_listed(&self, device: DeviceId, listed: &[Box<str>], complete: bool, now: Now) {
+        let is_listed = |contact: &str| listed.iter().any(|known| **known == *contact);
+        let Some(pbx) = self.devices.records.get(&device).map(|record| record.home.pbx) else { return };
+        let grace = self.grace(pbx);
+        let Some(mut record) = self.devices.records.get_mut(&device) else { return };
+        for bound in &mut record.bindings {
+            let now_listed = is_listed(bound.contact()) || (!complete && bound.is_listed());
+            bound.list(now_listed);
         }
-    }
-
-    /// All there is to know of one queue; it appears when it is new.
-    pub fn queue_reported(&self, pbx: PbxId, queue: ReportedQueue, now: Now) {
-        let Some(id) = self.ensure_queue(pbx, &queue.name, queue.number, now) else { return };
-        let members: Vec<Member> =
-            queue.members.into_iter().filter_map(|member| self.to_member(pbx, member, now)).collect();
-        self.change_queue(id, |queue| {
-            queue.members = members
-                .into_iter()
-                .map(|member| match queue.members.iter().find(|known| known.device == member.device) {
-                    Some(known) => Member { since: known.since, ..member },
-                    None => member,
-                })
-                .collect();
-        });
-    }
-
-    /// A member came, or something about it changed.
-    pub fn member_reported(&self, pbx: PbxId, queue: &str, member: ReportedMember, now: Now) {
-        let Some(id) = self.ensure_queue(pbx, queue, None, now) else { return };
-        let Some(member) = self.to_member(pbx, member, now) else { return };
-        self.change_queue(id, |queue| match queue.members.iter_mut().find(|known| known.device == member.device) {
-            Some(known) => *known = Member { since: known.since, ..member },
-            None => queue.members.push(member),
-        });
-    }
-
-    /// A member left.
-    pub fn member_gone(&self, pbx: PbxId, queue: &str, user: &str, _now: Now) {
-        let Some(row) = self.queues.find(&super::noun::queue_name_key(pbx, queue)) else { return };
-        let Some(device) = self.resolve(pbx, user, "").map(|target| target.device()) else { return };
-        self.change_queue(row.value.id, |queue| queue.members.retain(|member| member.device != device));
-    }
-
-    /// The extensions the PBX has, registered or not.
-    pub fn endpoints_reported(&self, _pbx: PbxId, _users: Vec<String>, _now: Now) {}
-
-    fn ensure_queue(&self, pbx: PbxId, name: &str, number: Option<String>, now: Now) -> Option<QueueId> {
-        if let Some(row) = self.queues.find(&super::noun::queue_name_key(pbx, name)) {
-            return Some(row.value.id);
-        }
-        let account = self.pbxs.get(pbx)?.value.account;
-        let queue = Queue {
-            id: QueueId(self.clock.uuid()),
-            account,
-            pbx,
-            name: name.to_owned(),
-            number,
-            members: Vec::new(),
-            created_at: now.unix,
-        };
-        match self.create_queue(queue) {
-            Ok(row) => Some(row.value.id),
-            Err(error) => {
-                tracing::warn!(%error, "a queue of the PBX can't be kept");
-                None
-            }
-        }
-    }
-
-    fn to_member(&self, pbx: PbxId, member: ReportedMember, now: Now) -> Option<Member> {
-        let target = self.resolve(pbx, &member.user, member.domain.as_deref().unwrap_or_default())?;
-        let device = self.ensure_device(&target, now)?;
-        Some(Member {
-            device,
-            paused: member.paused,
-            pause_reason: member.pause_reason.filter(|reason| !reason.is_empty()),
-            since: now.unix,
-            penalty: member.penalty,
-            kind: member.kind,
-            state: member.state,
-        })
-    }
-
-    /// Changes a queue when the change is one at all.
-    fn change_queue(&self, id: QueueId, change: impl FnOnce(&mut Queue)) -> Option<Arc<Stored<Queue>>> {
-        let before = self.queues.get(id)?;
-        let mut after = (*before.value).clone();
-        change(&mut after);
-        after.members.sort_by_key(|member| member.device);
-        if after == *before.value {
-            return None;
-        }
-        let changed = self.update_queue(id, None, |queue| {
-            queue.members = after.members;
-            Ok(())
-        });
-        changed.inspect_err(|error| tracing::warn!(%error, "a queue's members can't be kept")).ok()
+        self.schedule(&mut record, now, grace);
     }
 }
 
-fn to_binding(contact: ReportedContact, known: Option<&Binding>, max_ms: u64, now: Now) -> Binding {
-    let left =
-        contact.expires_at.and_then(|at| u64::try_from(at - now.unix).ok()).filter(|_| contact.expires_at.is_some());
-    let expires_at = match (left, known) {
-        (Some(left), _) => now.tick + left,
-        (None, Some(known)) => known.expires_at,
-        (None, None) => now.tick + max_ms,
+/// The bindings after a connector's report, and the contacts of those that it lists.
+fn merged(
+    before: &[Binding],
+    contacts: &[ReportedContact],
+    complete: bool,
+    max_ms: u64,
+    asked: Now,
+) -> (Vec<Binding>, Vec<Box<str>>) {
+    let mut after = before.to_vec();
+    let mut found = Vec::with_capacity(contacts.len());
+    let mut listed = Vec::with_capacity(contacts.len());
+    for contact in contacts {
+        if let Some((at, bound)) = find(before, contact, &found).and_then(|at| Some((at, after.get_mut(at)?))) {
+            found.push(at);
+            refresh(bound, contact, asked);
+            listed.push(bound.contact.clone());
+        } else {
+            let bound = to_binding(contact, max_ms, asked);
+            listed.push(bound.contact.clone());
+            after.push(bound);
+        }
+    }
+    if complete {
+        let mut at = 0;
+        after.retain(|bound| {
+            let kept = at >= before.len() || found.contains(&at) || is_newer(bound, asked);
+            at += 1;
+            kept
+        });
+    }
+    (after, listed)
+}
+
+/// The known binding that a reported contact is, none of those that others of the list are.
+///
+/// Behind NAT a PBX may list another address than the phone's Contact had; the Call-ID still tells, and Asterisk also says
+/// what it was.
+fn find(before: &[Binding], contact: &ReportedContact, found: &[usize]) -> Option<usize> {
+    let key = contact_key(&contact.uri);
+    let original = key.as_ref().and_then(|key| original_key(&contact.uri, key));
+    let call_id = contact.call_id.as_deref().filter(|id| !id.is_empty());
+    let free = || before.iter().enumerate().filter(|(at, _)| !found.contains(at));
+    let exact =
+        free().find(|(_, bound)| *bound.contact == *contact.uri || key.is_some() && contact_key(&bound.contact) == key);
+    let rewritten = |bound: &Binding| {
+        call_id.is_some_and(|id| *bound.call_id == *id) || original.is_some() && contact_key(&bound.contact) == original
     };
+    exact.or_else(|| free().find(|(_, bound)| rewritten(bound))).map(|(at, _)| at)
+}
+
+/// The contact as the phone sent it, where Asterisk rewrote it and says so.
+fn original_key(uri: &str, rewritten: &ContactKey) -> Option<ContactKey> {
+    let uri = Uri::parse(uri).ok()?;
+    let (host, port) = host_port(uri.param("x-ast-orig-host").filter(|host| !host.is_empty())?).ok()?;
+    Some(ContactKey { user: rewritten.user.clone(), host: canonical_host(host).into(), port })
+}
+
+/// Whether what is known of a binding is newer than a connector's word from `asked`, or none of the connector's business.
+fn is_newer(bound: &Binding, asked: Now) -> bool {
+    bound.source == BindingSource::Registrar
+        || (by_sip(bound) && bound.refreshed_at.0 > asked.unix.0.saturating_sub(SKEW_MS))
+}
+
+/// Whether SIP set it: no connector knows a `CSeq`.
+fn by_sip(bound: &Binding) -> bool {
+    bound.cseq != 0
+}
+
+/// Takes over what a connector says of a binding that is known.
+fn refresh(bound: &mut Binding, contact: &ReportedContact, asked: Now) {
+    if is_newer(bound, asked) {
+        return;
+    }
+    let told = contact.expires_at.map(|at| asked.to_tick(at));
+    let refreshed = told.is_some_and(|told| told > bound.expires_at + TOLERANCE_MS);
+    if let Some(told) = told.filter(|told| refreshed || *told + TOLERANCE_MS < bound.expires_at) {
+        bound.expires_at = told.min(asked.tick + EXPIRES_MAX_MS);
+    }
+    if refreshed {
+        bound.refreshed_at = asked.unix;
+    }
+    let sip = by_sip(bound);
+    // Of a refresh that SIP did not show, the firmware may be new; the address may be the PBX's idea of it.
+    take(&mut bound.user_agent, contact.user_agent.as_deref(), sip && !refreshed);
+    take(&mut bound.path, contact.path.as_deref(), sip);
+    if bound.received.is_none() || !sip {
+        bound.received = contact.received.or(bound.received);
+    }
+    if let Some(call_id) = contact.call_id.as_deref().filter(|id| !id.is_empty() && (!sip || bound.call_id.is_empty()))
+    {
+        bound.call_id = call_id.into();
+    }
+}
+
+fn take<T: for<'a> From<&'a str> + AsRef<str>>(known: &mut Option<T>, told: Option<&str>, keep: bool) {
+    if let Some(told) = told.filter(|told| !told.is_empty() && (known.is_none() || !keep))
+        && known.as_ref().is_none_or(|known| known.as_ref() != told)
+    {
+        *known = Some(T::from(told));
+    }
+}
+
+fn to_binding(contact: &ReportedContact, max_ms: u64, asked: Now) -> Binding {
+    // A clock of the PBX that is behind ours must not end what it lists: being listed keeps it.
+    let told = contact.expires_at.map(|at| asked.to_tick(at).clamp(asked.tick, asked.tick + EXPIRES_MAX_MS));
     Binding {
-        contact: contact.uri.into(),
-        expires_at,
-        q: known.map_or(1000, |known| known.q),
+        contact: contact.uri.as_str().into(),
+        expires_at: told.unwrap_or(asked.tick + max_ms),
+        q: 1000,
         transport: contact.transport,
         source: BindingSource::Passive,
-        cseq: known.map_or(0, |known| known.cseq),
-        call_id: contact
-            .call_id
-            .map(Into::into)
-            .or_else(|| known.map(|known| known.call_id.clone()))
-            .unwrap_or_default(),
-        received: contact.received.or_else(|| known.and_then(|known| known.received)),
-        user_agent: contact.user_agent.map(Into::into).or_else(|| known.and_then(|known| known.user_agent.clone())),
-        path: contact.path.map(Into::into).or_else(|| known.and_then(|known| known.path.clone())),
-        instance: known.and_then(|known| known.instance.clone()),
-        reg_id: known.and_then(|known| known.reg_id),
-        refreshed_at: known.map_or(now.unix, |known| known.refreshed_at),
+        cseq: 0,
+        call_id: contact.call_id.as_deref().unwrap_or_default().into(),
+        received: contact.received,
+        user_agent: contact.user_agent.as_deref().filter(|agent| !agent.is_empty()).map(Into::into),
+        path: contact.path.as_deref().filter(|path| !path.is_empty()).map(Into::into),
+        instance: None,
+        reg_id: None,
+        refreshed_at: asked.unix,
     }
 }
+
+/// Feeds of one PBX are so far apart at most, in milliseconds: what SIP said so shortly before counts as later.
+const SKEW_MS: i64 = 1_000;
+/// Registrars tell times in seconds; what is no further off says the same.
+const TOLERANCE_MS: u64 = 2_000;
+/// No registration lasts longer: 30 days.
+const EXPIRES_MAX_MS: u64 = 30 * 86_400_000;
+/// Contacts of one address-of-record.
+const CONTACTS_MAX: usize = 32;

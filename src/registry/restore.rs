@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use super::homes::Devices;
 use super::record::Record;
 use super::{Noun, Registry, Table};
-use crate::model::{Binding, Device, DeviceId, Now};
+use crate::model::{Binding, Device, DeviceId, MemberState, Now, Queue};
 use crate::store::{DirtyKey, Kind, Loaded, Stored};
 
 impl Registry {
@@ -18,7 +18,7 @@ impl Registry {
         put(&self.sites, loaded.sites);
         put(&self.pbxs, loaded.pbxs);
         put(&self.users, loaded.users);
-        put(&self.queues, loaded.queues);
+        put(&self.queues, loaded.queues.into_iter().map(without_states).collect());
         put(&self.tokens, loaded.tokens);
         for row in loaded.devices {
             self.restore_device(row);
@@ -50,7 +50,7 @@ impl Registry {
             self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
             return;
         }
-        let home = self.devices.home(row.value.account, row.value.pbx);
+        let home = self.devices.home(row.value.account, row.value.pbx, || self.feeds.lead(row.value.pbx));
         let mut record = Box::new(Record::new(Arc::unwrap_or_clone(row.value), home));
         record.seq = row.seq;
         Devices::file(&record);
@@ -104,6 +104,14 @@ impl Registry {
         // It only lost references; what was unique still is.
         let _ = T::table(self).put(after, &self.journal);
     }
+}
+
+/// How members were when they were last written says nothing of now.
+fn without_states(mut queue: Stored<Queue>) -> Stored<Queue> {
+    for member in &mut Arc::make_mut(&mut queue.value).members {
+        member.state = MemberState::default();
+    }
+    queue
 }
 
 fn put<T: Noun>(table: &Table<T>, rows: Vec<Stored<T>>) {

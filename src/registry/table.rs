@@ -156,6 +156,25 @@ impl<T: Noun> Table<T> {
         Ok(row)
     }
 
+    /// Puts in what a feed reports. The version that admins edit, and so its entity tag, stays; with `durable` it is noted
+    /// as changed. Whoever owns one of its unique keys is the error.
+    pub(super) fn revise(&self, value: T, journal: &Journal, durable: bool) -> Result<Arc<Stored<T>>, UniqueKey> {
+        let id = T::uuid(value.id());
+        let mut inner = self.write();
+        if let Some(taken) =
+            value.unique_keys().into_iter().find(|key| inner.unique.get(key).is_some_and(|owner| *owner != id))
+        {
+            return Err(taken);
+        }
+        let seq = inner.remove(id).map_or_else(Seq::default, |before| before.seq);
+        if durable {
+            journal.mark(DirtyKey { kind: T::KIND, id });
+        }
+        let row = Arc::new(Stored { value: Arc::new(value), seq });
+        inner.insert(row.clone());
+        Ok(row)
+    }
+
     /// Takes a record out and notes it as changed.
     pub(super) fn take(&self, id: T::Id, journal: &Journal) -> Option<(Arc<Stored<T>>, Seq)> {
         let mut inner = self.write();

@@ -135,7 +135,7 @@ impl Registry {
         queues.into_iter().collect()
     }
 
-    fn follows_pbx(&self, account: AccountId) -> bool {
+    pub(super) fn follows_pbx(&self, account: AccountId) -> bool {
         let account = self.accounts.get(account);
         account.is_some_and(|account| account.value.settings.user_queues == UserQueues::FollowPbx)
     }

@@ -56,6 +56,25 @@ pub struct Invite<'i> {
     pub headers: &'i [(&'i str, &'i str)],
 }
 
+/// What a SUBSCRIBE is about (RFC 6665 §3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscribe<'s> {
+    /// Request-URI: the resource, or inside a dialog the notifier's contact.
+    pub target: &'s str,
+    /// The To value, with the notifier's tag inside a dialog.
+    pub to: &'s str,
+    /// The event package.
+    pub event: &'s str,
+    /// The body wanted.
+    pub accept: &'s str,
+    /// Seconds; 0 ends the subscription.
+    pub expires_s: u32,
+    /// Where it goes through, inside a dialog.
+    pub routes: &'s [String],
+    /// An `Authorization` or `Proxy-Authorization` header.
+    pub proof: Option<(&'s str, &'s str)>,
+}
+
 impl Phone {
     /// `sip:user@domain`
     #[must_use]
@@ -94,6 +113,19 @@ impl Phone {
         headers.push(headers::Contact::new(self.contact()).into());
         headers.extend(invite.headers.iter().map(|(name, value)| Header::Other((*name).into(), (*value).into())));
         request(rsip::Method::Invite, invite.target, headers, invite.sdp)
+    }
+
+    /// A SUBSCRIBE, outside a dialog or inside one.
+    #[must_use]
+    pub fn subscribe(&self, ids: &Ids<'_>, about: &Subscribe<'_>) -> Vec<u8> {
+        let mut headers = self.opening(ids, rsip::Method::Subscribe, about.to);
+        headers.extend(about.routes.iter().map(|route| headers::Route::new(route.as_str()).into()));
+        headers.push(headers::Contact::new(self.contact()).into());
+        headers.push(headers::Event::new(about.event).into());
+        headers.push(headers::Accept::new(about.accept).into());
+        headers.push(headers::Expires::new(about.expires_s.to_string()).into());
+        headers.extend(about.proof.map(|(name, value)| Header::Other(name.into(), value.into())));
+        request(rsip::Method::Subscribe, about.target, headers, None)
     }
 
     /// The CANCEL of an INVITE it sent (RFC 3261 §9.1).
@@ -353,6 +385,28 @@ mod tests {
         assert_eq!((check(&bye), bye.request_uri()), (Ok(()), Some("sip:101@192.0.2.1:5062")));
         assert_eq!((bye.from().unwrap().tag(), bye.to().unwrap().tag()), (Some("t2"), Some("t1")));
         assert_eq!(bye.headers(Name::Route).collect::<Vec<_>>(), ["<sip:p1;lr>", "<sip:p2;lr>"]);
+    }
+
+    #[test]
+    fn a_subscription_names_its_event_and_carries_its_proof() {
+        let anna = phone("192.0.2.1:5062", Transport::Tcp);
+        let about = Subscribe {
+            target: "sip:102@pbx.example",
+            to: "<sip:102@pbx.example>",
+            event: "dialog",
+            accept: "application/dialog-info+xml",
+            expires_s: 300,
+            routes: &["<sip:p1;lr>".to_owned()],
+            proof: Some(("Proxy-Authorization", "Digest x")),
+        };
+        let bytes = anna.subscribe(&IDS, &about);
+        let message = scan(&bytes).unwrap();
+        assert_eq!(check(&message), Ok(()));
+        assert_eq!((message.method(), message.header(Name::Event)), (Some(Method::Subscribe), Some("dialog")));
+        assert_eq!((message.header(Name::Expires), message.header(Name::Route)), (Some("300"), Some("<sip:p1;lr>")));
+        assert_eq!(message.header(Name::ProxyAuthorization), Some("Digest x"));
+        assert_eq!(message.header(Name::Contact), Some("<sip:101@192.0.2.1:5062;transport=tcp>"));
+        assert_eq!(message.to().unwrap().uri.text, "sip:102@pbx.example");
     }
 
     #[test]

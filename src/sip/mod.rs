@@ -8,6 +8,7 @@ pub mod check;
 pub mod client;
 pub mod cseq;
 pub mod dialog;
+pub mod digest;
 pub mod fault;
 pub mod frame;
 pub mod hep;

@@ -4,7 +4,8 @@ use super::cell::{json, word};
 use super::commit::Item;
 use super::pending::History;
 use super::statements::{
-    CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, Statement, TRAIL, TRANSITIONS, delete, upsert,
+    CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, CALLS_GONE, Statement, TRAIL, TRANSITIONS,
+    delete, upsert,
 };
 use super::{DirtyKey, Kind, Row, Seq};
 use crate::model::{Account, Call, Device, Link, Pbx, Queue, Site, Token, User};
@@ -121,12 +122,14 @@ fn pbx_row(p: &Pbx, seq: Seq) -> String {
 }
 
 fn user_row(u: &User, seq: Seq) -> String {
-    let queues = json(&u.queues);
-    json(&(u.id, u.account, &u.email, &u.name, u.enabled, u.dnd, u.pop_on, queues, u.created_at, seq))
+    let (queues, parked) = (json(&u.queues), json(&u.parked));
+    let (login, created_at) = (u.queue_login, u.created_at);
+    json(&(u.id, u.account, &u.email, &u.name, u.enabled, u.dnd, u.pop_on, queues, login, parked, created_at, seq))
 }
 
 fn queue_row(q: &Queue, seq: Seq) -> String {
-    json(&(q.id, q.account, q.pbx, &q.name, &q.number, json(&q.members), q.created_at, seq))
+    let (members, reported, absent) = (json(&q.members), q.reported, q.absent_since);
+    json(&(q.id, q.account, q.pbx, &q.name, &q.number, members, reported, absent, q.created_at, seq))
 }
 
 fn token_row(t: &Token, seq: Seq) -> String {
@@ -164,7 +167,9 @@ fn history_steps(items: &[Item], steps: &mut Vec<Step>) {
         }
     };
     let history = || items.iter().filter_map(|item| if let Item::History(entry) = item { Some(entry) } else { None });
-    let calls = || history().filter_map(|entry| if let History::Call(_, call) = entry { Some(&**call) } else { None });
+    let written =
+        || history().filter_map(|entry| if let History::Call(_, call) = entry { Some(&**call) } else { None });
+    let calls = || written().filter(|call| !call.is_void());
     let trail = history().filter_map(|entry| {
         let History::Trail(seq, e) = entry else { return None };
         Some(json(&(seq, e.call, e.position, e.at, e.user, e.reason, e.device, e.queue, e.sessions, &e.event)))
@@ -173,6 +178,7 @@ fn history_steps(items: &[Item], steps: &mut Vec<Step>) {
         let History::Transition(seq, t) = entry else { return None };
         Some(json(&(seq, t.device, t.at, t.kind, &t.contact, t.address, &t.user_agent, &t.cause)))
     });
+    push(CALLS_GONE, written().filter(|call| call.is_void()).map(|call| json(&call.id)).collect());
     push(CALLS, calls().map(call_row).collect());
     push(CALL_USERS_GONE, calls().map(|call| json(&call.id)).collect());
     push(CALL_DEVICES_GONE, calls().map(|call| json(&call.id)).collect());

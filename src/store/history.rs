@@ -6,13 +6,14 @@ use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
-use super::cell::{Readable, word};
+use super::cell::{At, Readable, word};
 use super::engine::Engine;
 use super::past::{CallRow, TrailRow, TransitionRow};
 use super::records::LinkRow;
 use super::{Store, StoreError};
 use crate::model::{
-    AccountId, Call, CallId, DeviceId, Direction, Link, Outcome, TrailEntry, Transition, UnixMillis, UserId,
+    AccountId, Call, CallId, DeviceId, Direction, Link, Outcome, TrailEntry, Transition, TransitionKind, UnixMillis,
+    UserId,
 };
 
 /// One page of history.
@@ -143,6 +144,21 @@ impl Store {
         Ok(HistoryPage { items, next })
     }
 
+    /// How often what happened to a device since then.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't answer.
+    pub async fn transitions_since(
+        &self,
+        device: DeviceId,
+        since: UnixMillis,
+    ) -> Result<Vec<(TransitionKind, u32)>, StoreError> {
+        let question = [Value::Text(device.to_string()), Value::Number(since.0)];
+        let rows: Vec<(String, i64)> = self.ask(TRANSITIONS_SINCE, &question).await?;
+        let at = At { table: "transitions", row: "kind" };
+        rows.into_iter().map(|(kind, count)| Ok((at.word("kind", &kind)?, at.number("count", count)?))).collect()
+    }
+
     /// Links of a device or a user, ended ones too, newest first.
     ///
     /// # Errors
@@ -259,6 +275,8 @@ macro_rules! calls {
 const CALLS_OF_ACCOUNT: &str = calls!("calls c", "c.account", "c");
 const CALLS_OF_USER: &str = calls!("call_users p JOIN calls c ON c.id = p.call_id", "p.user_id", "p");
 const CALLS_OF_DEVICE: &str = calls!("call_devices p JOIN calls c ON c.id = p.call_id", "p.device", "p");
+
+const TRANSITIONS_SINCE: &str = "SELECT kind, COUNT(*) FROM transitions WHERE device = $1 AND at >= $2 GROUP BY kind";
 
 const LINKS_OF_DEVICE: &str = "SELECT * FROM links WHERE device = $1 AND (began_at, id) < ($2, $3)
     ORDER BY began_at DESC, id DESC LIMIT $4";

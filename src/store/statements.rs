@@ -100,20 +100,23 @@ const PBXS: Statement = rows!(
 );
 
 const USERS: Statement = rows!(
-    "INSERT INTO users (id, account, email, name, enabled, dnd, pop_on, queues, created_at, seq)
+    "INSERT INTO users (id, account, email, name, enabled, dnd, pop_on, queues, queue_login, parked, created_at, seq)
      SELECT r.value->>0, r.value->>1, r.value->>2, r.value->>3, CAST(r.value->>4 AS BOOLEAN),
-            CAST(r.value->>5 AS BOOLEAN), r.value->>6, r.value->>7, CAST(r.value->>8 AS BIGINT),
-            CAST(r.value->>9 AS BIGINT)",
+            CAST(r.value->>5 AS BOOLEAN), r.value->>6, r.value->>7, r.value->>8, r.value->>9,
+            CAST(r.value->>10 AS BIGINT), CAST(r.value->>11 AS BIGINT)",
     "(id) DO UPDATE SET email = excluded.email, name = excluded.name, enabled = excluded.enabled, dnd = excluded.dnd,
-         pop_on = excluded.pop_on, queues = excluded.queues, seq = excluded.seq"
+         pop_on = excluded.pop_on, queues = excluded.queues, queue_login = excluded.queue_login,
+         parked = excluded.parked, seq = excluded.seq"
 );
 
 const QUEUES: Statement = rows!(
-    "INSERT INTO queues (id, account, pbx, name, number, members, created_at, seq)
+    "INSERT INTO queues (id, account, pbx, name, number, members, reported, absent_since, created_at, seq)
      SELECT r.value->>0, r.value->>1, r.value->>2, r.value->>3, r.value->>4, r.value->>5,
-            CAST(r.value->>6 AS BIGINT), CAST(r.value->>7 AS BIGINT)",
+            CAST(r.value->>6 AS BOOLEAN), CAST(r.value->>7 AS BIGINT), CAST(r.value->>8 AS BIGINT),
+            CAST(r.value->>9 AS BIGINT)",
     "(id) DO UPDATE SET pbx = excluded.pbx, name = excluded.name, number = excluded.number,
-         members = excluded.members, seq = excluded.seq"
+         members = excluded.members, reported = excluded.reported, absent_since = excluded.absent_since,
+         seq = excluded.seq"
 );
 
 const TOKENS: Statement = rows!(
@@ -159,6 +162,9 @@ pub(super) const CALLS: Statement = rows!(
     "(id) DO UPDATE SET began_at = excluded.began_at, ended_at = excluded.ended_at, direction = excluded.direction,
          outcome = excluded.outcome, body = excluded.body"
 );
+
+/// Calls that turned out to be others, by their ids; what hangs on them goes with them.
+pub(super) const CALLS_GONE: Statement = delete!("calls", "id");
 
 /// Whoever no longer has to do with a call goes, by the calls' ids.
 pub(super) const CALL_USERS_GONE: Statement = delete!("call_users", "call_id");

@@ -6,10 +6,11 @@ use super::effect::{Context, Effect};
 use super::identity::Identity;
 use super::party::Reading;
 use super::route::Trigger;
+use super::waiting::Line;
 use super::{offers, outcome};
 use crate::model::{
     AccountId, Call, CallId, CallState, CallUser, DeviceId, Direction, Leg, LegEnd, LegKey, LegRole, LegStart,
-    LegState, Now, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UserAction, UserId,
+    LegState, Now, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UnixMillis, UserAction, UserId,
 };
 
 /// A call and what is known about it only while it lives.
@@ -17,19 +18,20 @@ pub(super) struct LiveCall {
     pub call: Call,
     /// When it is given up: nothing was heard, or its caller is gone and its other legs are overdue.
     pub deadline: Tick,
-    heard_at: Tick,
+    pub heard_at: Tick,
     /// Since when no caller's leg is left.
     caller_gone_at: Option<Tick>,
     /// Reasons already in the trail, so that a re-ring does not repeat them.
     pub noted: HashSet<(Option<UserId>, Reason, Option<DeviceId>)>,
     pub trail_length: u32,
     /// Caller's legs whose CANCEL was seen: the caller is going, whatever comes first.
-    cancelling: HashSet<LegKey>,
+    pub cancelling: HashSet<LegKey>,
     /// Legs that sent the call elsewhere (REFER).
-    referred: HashSet<LegKey>,
+    pub referred: HashSet<LegKey>,
     /// Who calls and who is called comes from the caller's own leg, which knows best.
-    parties_known: bool,
+    pub parties_known: bool,
     pub changed: bool,
+    pub line: Line,
 }
 
 impl LiveCall {
@@ -44,6 +46,7 @@ impl LiveCall {
             caller: Party::default(),
             callee: Party::default(),
             queue: None,
+            waiting: None,
             began_at: now.unix,
             answered_at: None,
             ended_at: None,
@@ -75,6 +78,7 @@ impl LiveCall {
             referred: HashSet::new(),
             parties_known: false,
             changed: false,
+            line: Line::default(),
         }
     }
 
@@ -105,6 +109,7 @@ impl LiveCall {
             offers::note(self, context, None, Reason::Ambiguous, identity.device);
         }
         let joins = reading.joins_queue;
+        self.line = self.line.after_leg(identity.role, reading.queue.is_some());
         self.take_reading(reading);
         offers::refresh_parties(self, context);
         if joins {
@@ -265,6 +270,13 @@ impl LiveCall {
         self.call.legs.iter().any(is_live_caller) && self.call.answered_at.is_none()
     }
 
+    /// Somebody who talked sent it elsewhere a moment ago, and its caller waits.
+    pub fn is_being_sent_on(&self, now: UnixMillis) -> bool {
+        let lately =
+            |leg: &Leg| leg.ended_at.is_none_or(|at| now - at < SENT_ON_MS) && self.referred.contains(&leg.key);
+        self.call.legs.iter().any(is_live_caller) && self.call.legs.iter().any(lately)
+    }
+
     /// A device is calling out and the leg to the outside has not been seen.
     pub fn waits_for_trunk_leg(&self) -> bool {
         self.call.direction == Direction::Outbound
@@ -292,10 +304,19 @@ impl LiveCall {
         } else if self.call.callee.device.is_none() && reading.role == LegRole::ToDevice && !self.call.callee.external {
             self.call.callee.device = reading.callee.device;
         }
+        if reading.role == LegRole::TrunkOut && self.call.caller.device.is_some() && self.is_nobody_here() {
+            // What was dialled is the PBX's own affair; where the PBX went with it is outside.
+            self.call.callee = Party { external: true, ..reading.callee.clone() };
+        }
         if reading.queue.is_some() {
             self.call.queue = reading.queue;
         }
         self.call.direction = outcome::direction(&self.call.caller, &self.call.callee);
+    }
+
+    /// Who was dialled is neither a device nor known to be outside.
+    fn is_nobody_here(&self) -> bool {
+        !self.call.callee.external && self.call.callee.device.is_none() && self.call.queue.is_none()
     }
 
     fn rescind_reason(&self, role: LegRole, end: LegEnd, referred: bool) -> RescindReason {
@@ -315,9 +336,16 @@ impl LiveCall {
         }
     }
 
+    /// Why popups go that are still there when the call is over.
+    pub fn last_reason(&self) -> RescindReason {
+        if self.caller_gone() { RescindReason::CallerHangup } else { RescindReason::Timeout }
+    }
+
     /// The caller has hung up, or has begun to.
     fn caller_gone(&self) -> bool {
-        let gone = |leg: &Leg| leg.state == LegState::Ended || self.cancelling.contains(&leg.key);
+        // To refuse the caller is the PBX's doing, and comes when nobody answered.
+        let refused = |leg: &Leg| matches!(leg.end, Some(LegEnd::Rejected(_)));
+        let gone = |leg: &Leg| (leg.state == LegState::Ended && !refused(leg)) || self.cancelling.contains(&leg.key);
         let mut callers =
             self.call.legs.iter().filter(|leg| matches!(leg.role, LegRole::TrunkIn | LegRole::FromDevice)).peekable();
         callers.peek().is_some() && callers.all(gone)
@@ -330,7 +358,7 @@ impl LiveCall {
         }
     }
 
-    fn attribute(&mut self, context: &Context<'_>, device: DeviceId, action: UserAction) {
+    pub fn attribute(&mut self, context: &Context<'_>, device: DeviceId, action: UserAction) {
         for user in context.view.linked_users(device) {
             self.attribute_user(context, user, device, action);
         }
@@ -365,6 +393,7 @@ impl LiveCall {
         self.changed = true;
         offers::on_call_ended(self, context);
         self.call.ended_at = Some(now);
+        self.call.waiting = None;
         let internal_service = self.call.direction == Direction::Internal
             && !self.call.legs.iter().any(|leg| matches!(leg.role, LegRole::ToDevice | LegRole::Ambiguous));
         if internal_service {
@@ -384,7 +413,7 @@ impl LiveCall {
         self.call.outcome = Some(outcome::outcome(&self.call));
     }
 
-    fn heard(&mut self, now: Now) {
+    pub fn heard(&mut self, now: Now) {
         self.changed = true;
         self.heard_at = now.tick;
     }
@@ -405,6 +434,8 @@ fn is_live_caller(leg: &Leg) -> bool {
 /// No call is believed for longer without an event. The tracker gives up silent legs long before; what it keeps because
 /// its session is refreshed makes no events.
 const SILENCE_MS: u64 = 24 * 3_600_000;
+/// How long after a REFER the leg it leads to may be seen.
+const SENT_ON_MS: i64 = 10_000;
 /// How long the other legs may outlive the caller's.
 const WIND_DOWN_MS: u64 = 2_000;
-const LEGS_MAX: usize = 64;
+pub(super) const LEGS_MAX: usize = 64;

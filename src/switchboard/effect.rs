@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::View;
-use crate::model::{Account, Call, DeviceId, Now, Offer, SiteId, TrailEntry, UnixMillis};
+use crate::model::{Account, Call, CallId, DeviceId, Now, Offer, SiteId, TrailEntry, UnixMillis};
 
 /// What the shell must do; in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,13 @@ pub enum Effect {
     Trail(Box<TrailEntry>),
     /// Keep this call as it now is; its state says whether it is over.
     Call(Arc<Call>),
+    /// Two calls turned out to be one: forget `from`, in the history too.
+    Merged {
+        /// The one that never was.
+        from: CallId,
+        /// The one that goes on.
+        into: CallId,
+    },
     /// The device rang or placed a call: it is alive.
     DeviceCalled {
         /// The device.

@@ -1,7 +1,7 @@
 //! Whose leg is it? Contact, then address-of-record, then extension; never a guess between two.
 
 use super::View;
-use crate::model::{ContactKey, DeviceId, FeedKind, Hop, LegRole, LegStart, PbxId};
+use crate::model::{ContactKey, DeviceId, Endpoint, FeedKind, Hop, LegRole, LegStart, PbxId};
 
 /// What a leg turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,9 @@ enum Found {
 
 /// Decides the role of a leg on `pbx` and the device at its far end.
 pub(super) fn identify(view: &dyn View, pbx: PbxId, feed: FeedKind, start: &LegStart) -> Identity {
+    if let Some(endpoint) = &start.endpoint {
+        return by_endpoint(view, pbx, start.hop, endpoint);
+    }
     let hop = if feed == FeedKind::Replica { Hop::FromPbx } else { hop_by_networks(view, pbx, start) };
     if hop != Hop::ToPbx {
         match by_bound_target(view, pbx, start) {
@@ -42,6 +45,18 @@ pub(super) fn identify(view: &dyn View, pbx: PbxId, feed: FeedKind, start: &LegS
             None => Identity { role: LegRole::TrunkIn, device: None },
         },
     }
+}
+
+/// A connector's word: its channel is a device's, or a trunk's.
+fn by_endpoint(view: &dyn View, pbx: PbxId, hop: Hop, endpoint: &Endpoint) -> Identity {
+    let device = view.device_by_aor(pbx, &endpoint.user, endpoint.domain.as_deref().unwrap_or_default());
+    let role = match (hop, device) {
+        (Hop::ToPbx, Some(_)) => LegRole::FromDevice,
+        (Hop::ToPbx, None) => LegRole::TrunkIn,
+        (_, Some(_)) => LegRole::ToDevice,
+        (_, None) => LegRole::TrunkOut,
+    };
+    Identity { role, device }
 }
 
 /// The feed's word, else what the PBX's networks say about who sent it to whom.

@@ -56,6 +56,25 @@ impl JoinIndex {
         }
     }
 
+    /// The call a connector's leg joins, by what it says itself: there is nothing to guess.
+    pub fn find_named(&self, start: &LegStart) -> Joined {
+        let sip = || start.sip_call_id.as_deref().and_then(|call_id| self.call(call_id));
+        Joined { call: self.by_name(start).or_else(sip), ambiguous: false }
+    }
+
+    /// The call with this call key.
+    pub fn call(&self, call_key: &str) -> Option<CallId> {
+        self.calls.get(&Key::Call(call_key.to_owned())).copied()
+    }
+
+    /// What led to one call leads to another from now on.
+    pub fn redirect(&mut self, from: CallId, to: CallId) {
+        for key in self.keys.remove(&from).unwrap_or_default() {
+            self.calls.remove(&key);
+            self.insert(key, to);
+        }
+    }
+
     /// Makes the call findable by everything its new leg says about itself and its siblings.
     pub fn add(&mut self, start: &LegStart, id: CallId) {
         self.add_call_key(&start.call_key, id);
@@ -83,7 +102,7 @@ impl JoinIndex {
     }
 
     fn by_name(&self, start: &LegStart) -> Option<CallId> {
-        let call = |key: &str| self.calls.get(&Key::Call(key.to_owned())).copied();
+        let call = |key: &str| self.call(key);
         call(&start.call_key)
             .or_else(|| start.joins.replaces.as_deref().and_then(call))
             .or_else(|| start.joins.other_leg.iter().find_map(|other| call(other)))
@@ -109,7 +128,8 @@ fn fits_by_number(live: &LiveCall, now: Now, reading: &Reading) -> bool {
     let same_caller = same(&call.caller.number, &reading.caller.number);
     match reading.role {
         LegRole::ToDevice | LegRole::Ambiguous => {
-            live.waits_for_device_legs() && same_caller && call.caller.device == reading.caller.device
+            let open = live.waits_for_device_legs() || live.is_being_sent_on(now.unix);
+            open && same_caller && call.caller.device == reading.caller.device
         }
         LegRole::TrunkOut => live.waits_for_trunk_leg() && same(&call.callee.number, &reading.callee.number),
         LegRole::TrunkIn | LegRole::FromDevice => {

@@ -6,16 +6,20 @@
 
 mod call;
 mod effect;
+mod handover;
 mod identity;
 mod join;
+mod legs;
 mod number;
 mod offers;
 mod outcome;
+mod pairing;
 mod party;
 mod preview;
 mod queue;
 mod route;
 mod view;
+mod waiting;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -29,9 +33,9 @@ pub use view::{DeviceFacts, UserFacts, View};
 use self::call::LiveCall;
 use self::effect::Context;
 use self::join::JoinIndex;
+use self::pairing::Pairing;
 use crate::model::{
-    Account, AccountId, Call, CallId, DeviceId, FeedKind, LegEnd, LegEvent, LegKey, LegStart, LegState, Now, PbxEvent,
-    PbxId, SiteId, Tick, UserId,
+    Account, AccountId, Call, CallId, DeviceId, FeedKind, LegKey, LegState, Now, PbxEvent, PbxId, SiteId, Tick, UserId,
 };
 
 /// What the switchboard is told.
@@ -62,6 +66,7 @@ pub struct Switchboard {
     calls: HashMap<CallId, LiveCall>,
     by_leg: HashMap<LegKey, CallId>,
     joins: JoinIndex,
+    pairing: Pairing,
     /// Each live call's own deadline, for calls whose end nobody saw, and when an ended call is forgotten.
     deadlines: BTreeSet<(Tick, CallId)>,
     /// Calls that ended a moment ago: a copy that comes late must not start them anew.
@@ -78,6 +83,7 @@ impl Switchboard {
             calls: HashMap::new(),
             by_leg: HashMap::new(),
             joins: JoinIndex::default(),
+            pairing: Pairing::default(),
             deadlines: BTreeSet::new(),
             ended: HashSet::new(),
             plans: HashMap::new(),
@@ -96,7 +102,10 @@ impl Switchboard {
             return;
         }
         for leg in &live.call.legs {
-            self.by_leg.insert(leg.key.clone(), live.call.id);
+            // A leg that went on to another call stands here as well, ended.
+            if leg.state != LegState::Ended {
+                self.by_leg.insert(leg.key.clone(), live.call.id);
+            }
             self.joins.add_call_key(&leg.call_key, live.call.id);
         }
         self.deadlines.insert((live.deadline, live.call.id));
@@ -108,7 +117,9 @@ impl Switchboard {
         let mut effects = Vec::new();
         match input {
             Input::Event(event) => self.on_event(now, event, view, &mut effects),
-            Input::Snapshot { pbx, feed, legs } => self.on_snapshot(now, *pbx, *feed, legs, view, &mut effects),
+            Input::Snapshot { pbx, feed, legs } => {
+                self.on_snapshot(now, (*pbx, *feed), legs, view, &mut effects);
+            }
             Input::UserChanged(user) => {
                 let ids = self.calls_with(|call| call.has_open_offer_of(*user));
                 self.on_each(now, view, &ids, "user changed", &mut effects, |call, context| {
@@ -129,7 +140,8 @@ impl Switchboard {
     /// When [`Input::Time`] has something to do, at the earliest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let own = self.deadlines.first().map(|(at, _)| *at);
+        own.into_iter().chain(self.pairing.next_deadline()).min()
     }
 
     /// Live calls, in no order.
@@ -137,106 +149,10 @@ impl Switchboard {
         self.calls.values().map(|live| &live.call)
     }
 
-    fn on_event(&mut self, now: Now, event: &PbxEvent, view: &dyn View, effects: &mut Vec<Effect>) {
-        if let LegEvent::Started(start) = &event.event {
-            if !self.by_leg.contains_key(&event.leg) {
-                self.on_started(now, event, start, view, effects);
-            }
-            return;
-        }
-        let Some(&id) = self.by_leg.get(&event.leg) else { return };
-        let evidence = event.evidence.as_str();
-        self.on_each(now, view, &[id], evidence, effects, |call, context| match &event.event {
-            LegEvent::Started(_)
-            | LegEvent::Named(_)
-            | LegEvent::Queued(_)
-            | LegEvent::Unqueued
-            | LegEvent::Moved(_) => {}
-            LegEvent::Rang => call.on_rang(context, &event.leg),
-            LegEvent::Answered => call.on_answered(context, &event.leg),
-            LegEvent::Cancelling => call.on_cancelling(&event.leg),
-            LegEvent::Referred => call.on_referred(&event.leg),
-            LegEvent::Ended(end) => call.on_ended(context, &event.leg, *end),
-        });
-    }
-
-    /// Ends the legs a connector does not find any more.
-    fn on_snapshot(
-        &mut self,
-        now: Now,
-        pbx: PbxId,
-        feed: FeedKind,
-        present: &HashSet<LegKey>,
-        view: &dyn View,
-        effects: &mut Vec<Effect>,
-    ) {
-        let of_feed = format!("{}:{pbx}:", feed.as_str());
-        let lost = |leg: &crate::model::Leg| {
-            leg.state != LegState::Ended && leg.key.0.starts_with(&of_feed) && !present.contains(&leg.key)
-        };
-        let ids = self.calls_with(|call| call.call.legs.iter().any(lost));
-        self.on_each(now, view, &ids, "not there any more", effects, |call, context| {
-            let gone: Vec<LegKey> = call.call.legs.iter().filter(|leg| lost(leg)).map(|leg| leg.key.clone()).collect();
-            for key in gone {
-                call.on_ended(context, &key, LegEnd::Lost);
-            }
-        });
-    }
-
-    fn on_started(&mut self, now: Now, event: &PbxEvent, start: &LegStart, view: &dyn View, effects: &mut Vec<Effect>) {
-        let Some(pbx) = view.pbx(event.pbx) else {
-            effects.push(Effect::Dropped("unknown_pbx"));
-            return;
-        };
-        let identity = identity::identify(view, event.pbx, event.feed, start);
-        let account = identity.device.and_then(|device| view.device(device)).map_or(pbx.account, |facts| facts.account);
-        let Some(account) = view.account(account) else {
-            effects.push(Effect::Dropped("unknown_account"));
-            return;
-        };
-        let plan = self.plan(&account);
-        let tenant = identity.device.map(|_| account.id);
-        let reading = party::read(view, &plan, event.pbx, identity, tenant, start);
-        let joined = self.joins.find(&self.calls, event.pbx, account.id, now, start, &reading);
-        let id = self.call_for(start, joined.call, tenant);
-        if self.ended.contains(&id) {
-            effects.push(Effect::Dropped("leg_of_ended_call"));
-            return;
-        }
-        if self.calls.len() >= CALLS_MAX && !self.calls.contains_key(&id) {
-            effects.push(Effect::Dropped("calls"));
-            return;
-        }
-        if self.calls.get(&id).is_some_and(LiveCall::is_full) {
-            effects.push(Effect::Dropped("legs"));
-            return;
-        }
-        let site = self.site;
-        let live = self.calls.entry(id).or_insert_with(|| LiveCall::new(now, id, account.id, site, event.pbx));
-        if live.may_belong_to(account.id) {
-            // The PBX's own account was only a stand-in until a device of a tenant showed up.
-            live.call.account = account.id;
-        }
-        self.deadlines.insert((live.deadline, id));
-        self.by_leg.insert(event.leg.clone(), id);
-        self.joins.add(start, id);
-        let ambiguous_join = joined.ambiguous;
-        self.on_each(now, view, &[id], &event.evidence, effects, |call, context| {
-            call.on_started(context, event, start, identity, &reading, ambiguous_join);
-        });
-    }
-
-    /// The call of a new leg: the one it joins, else its own. A call between two tenants of one PBX is a call of each,
-    /// whatever the legs say of one another: neither may see, nor end, what is on the other's screens.
-    fn call_for(&self, start: &LegStart, joined: Option<CallId>, tenant: Option<AccountId>) -> CallId {
-        let own = CallId::derive(self.site, &start.call_key);
-        let Some(tenant) = tenant else { return joined.unwrap_or(own) };
-        let fits = |id: &CallId| self.calls.get(id).is_none_or(|call| call.may_belong_to(tenant));
-        let apart = || CallId::derive(self.site, &format!("{};account={tenant}", start.call_key));
-        [joined.unwrap_or(own), own].into_iter().find(fits).unwrap_or_else(apart)
-    }
-
     fn on_time(&mut self, now: Now, view: &dyn View, effects: &mut Vec<Effect>) {
+        for events in self.pairing.overdue(now) {
+            self.on_unnamed(now, &events, view, effects);
+        }
         let mut due = Vec::new();
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.tick) {
             // A call that lives on puts its new deadline back.
@@ -284,7 +200,10 @@ impl Switchboard {
     fn forget(&mut self, now: Now, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
         for leg in &call.call.legs {
-            self.by_leg.remove(&leg.key);
+            if self.by_leg.get(&leg.key) == Some(&id) {
+                self.by_leg.remove(&leg.key);
+                self.pairing.forget(&leg.key);
+            }
         }
         self.remember_ended(now, id);
     }

@@ -19,7 +19,10 @@ pub(super) fn on_ring(live: &mut LiveCall, context: &mut Context<'_>, device: De
     if users.is_empty() {
         note(live, context, None, Reason::NotLinked, Some(device));
     }
-    let queue_unknown = live.call.queue.is_none() && live.caller_has_answer() && context.view.is_queue_member(device);
+    let queue_unknown = live.call.queue.is_none()
+        && !live.is_told()
+        && live.caller_has_answer()
+        && context.view.is_queue_member(device);
     for user in users {
         if queue_unknown {
             note(live, context, Some(user), Reason::QueueUnknown, Some(device));
@@ -33,7 +36,7 @@ pub(super) fn on_queue_join(live: &mut LiveCall, context: &mut Context<'_>) {
     if context.account.settings.queue_notice != QueueNotice::Join {
         return;
     }
-    let Some(queue) = live.call.queue else { return };
+    let Some(queue) = live.queue() else { return };
     for user in context.view.users_of_queue(queue) {
         consider(live, context, user, None, Trigger::Join);
     }
@@ -95,17 +98,25 @@ pub(super) fn on_leg_ended(
 /// The call is over: nothing stays on a screen, and everybody in the audience has a reason.
 pub(super) fn on_call_ended(live: &mut LiveCall, context: &mut Context<'_>) {
     for at in open_offers(live, |_| true) {
-        close(live, context, at, RescindReason::CallerHangup);
+        close(live, context, at, live.last_reason());
     }
     let queue = live.call.queue;
     for user in queue.map(|queue| context.view.users_of_queue(queue)).unwrap_or_default() {
         let ours = context.view.user(user).is_some_and(|facts| facts.account == live.call.account);
         if ours && !live.noted.iter().any(|(noted, ..)| *noted == Some(user)) {
-            note(live, context, Some(user), Reason::NotLinked, None);
+            let reason = if context.view.linked_devices(user).is_empty() { Reason::NotLinked } else { Reason::NotRung };
+            note(live, context, Some(user), reason, None);
         }
     }
     if live.trail_length == 0 {
         note(live, context, None, Reason::NoDevice, None);
+    }
+}
+
+/// The call is another one's and goes on there: nothing of this one stays on a screen.
+pub(super) fn withdraw_all(live: &mut LiveCall, context: &mut Context<'_>) {
+    for at in open_offers(live, |_| true) {
+        close(live, context, at, RescindReason::Transferred);
     }
 }
 
@@ -125,12 +136,12 @@ pub(super) fn recheck_device(live: &mut LiveCall, context: &mut Context<'_>, dev
 
 /// Who calls became known, or better known, after offers were made.
 pub(super) fn refresh_parties(live: &mut LiveCall, context: &mut Context<'_>) {
-    let call = &live.call;
+    let (call, queue) = (&live.call, live.queue());
     let stale = |offer: &Offer| {
         offer.caller != call.caller
             || offer.callee != call.callee
             || offer.direction != call.direction
-            || offer.queue != call.queue
+            || offer.queue != queue
     };
     for at in open_offers(live, stale) {
         emit(live, context, at);
@@ -157,7 +168,7 @@ pub(super) fn note(
         user,
         reason,
         device,
-        queue: live.call.queue,
+        queue: live.queue(),
         sessions: user.map_or(0, |user| context.view.sessions(user)),
         event: context.evidence.to_owned(),
     })));
@@ -170,7 +181,7 @@ fn consider(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device
     let decision = route(&Question {
         trigger,
         direction: live.call.direction,
-        queue: live.call.queue,
+        queue: live.queue(),
         device_enabled,
         user: &facts,
         settings: &context.account.settings,
@@ -200,7 +211,7 @@ fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: O
         offer.expires_at.0 = now.0 + OFFERED_MS;
         at
     } else {
-        let call = &live.call;
+        let (call, queue) = (&live.call, live.queue());
         let offer = Offer {
             id: OfferId::derive(context.site, call.id, user),
             account: call.account,
@@ -209,7 +220,7 @@ fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: O
             state: OfferState::Offered,
             reason: None,
             device,
-            queue: call.queue,
+            queue,
             direction: call.direction,
             caller: call.caller.clone(),
             callee: call.callee.clone(),
@@ -271,10 +282,11 @@ fn move_to(live: &mut LiveCall, context: &mut Context<'_>, at: usize, device: Op
 
 /// Sends the offer out as it now is, with what is now known of the call.
 fn emit(live: &mut LiveCall, context: &mut Context<'_>, at: usize) {
+    let queue = live.queue();
     let call = &mut live.call;
     let Some(offer) = call.offers.get_mut(at) else { return };
     offer.version += 1;
-    offer.queue = call.queue;
+    offer.queue = queue;
     offer.direction = call.direction;
     offer.caller.clone_from(&call.caller);
     offer.callee.clone_from(&call.callee);

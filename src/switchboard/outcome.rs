@@ -10,7 +10,7 @@ pub(super) fn outcome(call: &Call) -> Outcome {
     let ours = call.caller.device.is_some();
     let caller_cancelled = call.legs.iter().any(|leg| {
         matches!(leg.role, LegRole::TrunkIn | LegRole::FromDevice)
-            && matches!(leg.end, Some(LegEnd::Cancelled | LegEnd::CancelledElsewhere))
+            && matches!(leg.end, Some(LegEnd::Cancelled | LegEnd::CancelledElsewhere | LegEnd::Lost))
     });
     if caller_cancelled {
         return if ours { Outcome::Cancelled } else { Outcome::Missed };

@@ -28,7 +28,8 @@ pub(super) fn recognise(
         let queue = view.queue(*id);
         queue.is_some_and(|queue| queue.pbx == pbx && tenant.is_none_or(|tenant| queue.account == tenant))
     };
-    let mut found = Recognised::default();
+    let named = start.queue.as_deref().and_then(|name| view.queue_by_name(pbx, name)).filter(known);
+    let mut found = Recognised { queue: named, ..Recognised::default() };
     for rule in &facts.queue_rules {
         let queue = match rule {
             QueueRule::Dialled { number, queue } => (dialled == Some(number.as_str())).then_some(*queue),

@@ -71,6 +71,22 @@ fn an_inbound_call_is_offered_answered_and_ended_once_and_makes_the_device_assig
     assert!(site.called.contains(&(device("101"), Some("+14155550100".into()), true)));
 }
 
+/// A PBX that gives up tells the phone (CANCEL) and the caller (603) in the same instant; the phone's 487 comes later.
+/// A caller who was refused is none who has gone.
+#[test]
+fn a_call_whose_caller_is_refused_before_the_phone_has_confirmed_rang_out() {
+    let (mut site, ann, _) = office();
+    let outer = Invite::from_trunk("a1", "+14155550100", "101");
+    let inner = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>");
+    ring(&mut site, &outer, &inner);
+    site.wait(8_000);
+    for message in [inner.cancel(""), outer.response(603, "pbx"), inner.response(487, "callee")] {
+        site.see(&message);
+    }
+    assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::Timeout)]);
+    assert_eq!(site.only_call().outcome, Some(Outcome::Missed));
+}
+
 #[test]
 fn every_copy_may_come_twice_and_changes_nothing_the_second_time() {
     let (mut site, ann, _) = office();

@@ -92,7 +92,7 @@ fn name(event: &LegEvent) -> &'static str {
         LegEvent::Rang => "rang",
         LegEvent::Answered => "answered",
         LegEvent::Cancelling => "cancelling",
-        LegEvent::Referred => "referred",
+        LegEvent::Referred | LegEvent::TakesOver(_) => "referred",
         LegEvent::Ended(_) => "ended",
         LegEvent::Named(_) | LegEvent::Queued(_) | LegEvent::Unqueued | LegEvent::Moved(_) => {
             unreachable!("SIP does not say so")

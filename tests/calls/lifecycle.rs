@@ -157,6 +157,61 @@ fn a_blind_transfer_ends_the_first_users_offer_as_transferred_and_offers_the_cal
 }
 
 #[test]
+fn a_blind_transfer_that_only_the_callers_number_shows_stays_one_call() {
+    let mut world = World::new();
+    let (one, two) = (world.phone("101"), world.phone("102"));
+    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
+    let mut site = Site::new(world);
+    let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
+    let one = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>");
+    for message in [outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")] {
+        site.see(&message);
+    }
+    let two = Invite::b2b("t2", "102", "<sip:+14155550100@192.0.2.1>");
+    for message in [outer.response(200, "pbx"), one.refer_accepted("p1"), one.bye_from_callee("p1"), two.text()] {
+        site.see(&message);
+    }
+    site.see(&two.response(180, "p2"));
+    assert_eq!((site.states(ann), site.states(bob)), (vec![OFFERED, ANSWERED, ENDED], vec![OFFERED]));
+    assert_eq!(site.calls.len(), 1);
+}
+
+#[test]
+fn an_attended_transfer_seen_in_sip_alone_brings_the_call_to_who_was_asked() {
+    let mut world = World::new();
+    let (one, two) = (world.phone("101"), world.phone("102"));
+    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
+    let mut site = Site::new(world);
+    let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
+    let one = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>");
+    for message in [outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")] {
+        site.see(&message);
+    }
+    site.see(&outer.response(200, "pbx"));
+    let question = Invite::from_phone("q1@phone", "101", "102");
+    let asked = Invite::b2b("c1", "102", "<sip:101@192.0.2.1>");
+    for message in [question.text(), asked.text(), asked.response(180, "p2"), asked.response(200, "p2")] {
+        site.see(&message);
+    }
+    site.see(&question.response(200, "pbx"));
+    assert_eq!((site.states(bob), site.calls.len()), (vec![], 2));
+    for message in [one.refer_to_asked("p1", "q1@phone"), one.refer_accepted("p1")] {
+        site.see(&message);
+    }
+    for message in [one.bye_from_callee("p1"), question.bye("pbx")] {
+        site.see(&message);
+    }
+    assert_eq!(site.reasons(ann).last(), Some(&Reason::Transferred));
+    assert_eq!(site.states(bob), [OFFERED, ANSWERED]);
+    for message in [asked.bye("p2"), outer.bye("pbx")] {
+        site.see(&message);
+    }
+    site.wait(10_000);
+    assert_eq!(site.states(bob), [OFFERED, ANSWERED, ENDED]);
+    assert!(site.calls.values().all(|call| call.state == CallState::Ended));
+}
+
+#[test]
 fn an_invite_with_replaces_moves_the_popup_to_who_picked_up() {
     let (mut site, ann, bob, _, one) = ringing();
     let pick_up = Invite::from_phone("r1", "102", "*8").with("Replaces: a1;to-tag=p1;from-tag=caller;early-only");

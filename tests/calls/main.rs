@@ -1,5 +1,6 @@
 //! Calls and offers as SIP shows them: messages in, through tracker and switchboard, offers and trails out.
 
+mod connectors;
 mod direct;
 mod hostile;
 mod identity;

@@ -87,6 +87,9 @@ impl Site {
                 Effect::DeviceCalled { device, external_number, external, .. } => {
                     self.called.push((*device, external_number.clone(), *external));
                 }
+                Effect::Merged { from, .. } => {
+                    self.calls.remove(from);
+                }
                 Effect::Dropped("leg_of_ended_call") => {}
                 Effect::Dropped(what) => panic!("dropped: {what}"),
             }

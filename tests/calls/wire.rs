@@ -132,6 +132,14 @@ impl Invite {
         self.in_dialog("INVITE", tag, self.cseq + 5, "re")
     }
 
+    /// The called side sends the call to whom it has asked under this Call-ID.
+    pub fn refer_to_asked(&self, tag: &str, call_id: &str) -> String {
+        let refer = self.bye_from_callee(tag).replace("BYE", "REFER").replace("bye2", "refer");
+        let asked = call_id.replace('@', "%40");
+        let refer_to = format!("Refer-To: <sip:102@pbx.example?Replaces={asked}%3Bto-tag%3Dx%3Bfrom-tag%3Dy>\r\n");
+        refer.replace("Content-Length", &format!("{refer_to}Content-Length"))
+    }
+
     pub fn refer_accepted(&self, tag: &str) -> String {
         let Self { from, to, call_id, vias, .. } = self;
         format!(

@@ -30,6 +30,8 @@ pub struct World {
     pub links: Vec<(UserId, DeviceId)>,
     pub queues: BTreeMap<QueueId, Queue>,
     pub sessions: u32,
+    /// A connector of the PBX is up.
+    pub led: bool,
     /// Phones of other tenants of the PBX.
     pub tenants: BTreeMap<DeviceId, AccountId>,
 }
@@ -69,6 +71,7 @@ impl World {
             links: Vec::new(),
             queues: BTreeMap::new(),
             sessions: 1,
+            led: false,
             tenants: BTreeMap::new(),
         }
     }
@@ -99,7 +102,20 @@ impl World {
         let members = members.iter().map(|device| Member::manual(*device, false, None, UnixMillis(0))).collect();
         let (name, number) = (name.to_owned(), Some(number.to_owned()));
         let created_at = UnixMillis(0);
-        self.queues.insert(id, Queue { id, account: ACCOUNT, pbx: PBX, name, number, members, created_at });
+        self.queues.insert(
+            id,
+            Queue {
+                id,
+                account: ACCOUNT,
+                pbx: PBX,
+                name,
+                number,
+                members,
+                reported: false,
+                absent_since: None,
+                created_at,
+            },
+        );
         if self.pbx.queue_rules.is_empty() {
             self.pbx.queue_rules.push(QueueRule::Header { name: "X-Queue".into(), value: None, queue: None });
         }
@@ -123,7 +139,7 @@ pub fn phone_host(extension: &str) -> String {
 
 impl View for World {
     fn is_led(&self, _pbx: PbxId) -> bool {
-        false
+        self.led
     }
 
     fn pbx(&self, id: PbxId) -> Option<Arc<Pbx>> {
@@ -140,7 +156,7 @@ impl View for World {
     }
 
     fn device_by_aor(&self, _: PbxId, user: &str, host: &str) -> Option<DeviceId> {
-        let ours = host == "pbx.example" || host.parse::<IpAddr>().is_ok();
+        let ours = host.is_empty() || host == "pbx.example" || host.parse::<IpAddr>().is_ok();
         (ours && self.phones.contains_key(&device(user))).then(|| device(user))
     }
 

@@ -10,6 +10,7 @@ use hookswitch::config::{Config, Mode};
 use page::{Page, Session};
 use support::daemon::Daemon;
 use support::folder::Folder;
+use support::wait::until;
 
 #[tokio::test]
 async fn every_command_of_first_phone_does_what_the_page_says() {
@@ -29,6 +30,20 @@ async fn every_command_of_kamailio_in_front_works() {
     assert_eq!(queues["items"][0]["name"], "sales", "{queues:#}");
     let pbxs = daemon.api().get("/v1/pbxs").await;
     assert_eq!(pbxs["items"][0]["queue_rules"][0]["name"], "X-Queue", "{pbxs:#}");
+}
+
+#[tokio::test]
+async fn every_command_of_any_pbx_by_webhook_works() {
+    let folder = Folder::new("docs-webhook");
+    let daemon = Daemon::start(&folder).await;
+    let mut session = Session::new(&folder, &daemon);
+    session.follow(&Page::read("docs/webhook.md")).await;
+    let ended = async || {
+        let calls = daemon.api().get("/v1/calls").await;
+        (calls["items"][0]["state"] == "ended").then_some(calls)
+    };
+    let calls = until("the call of the page is over", ended).await;
+    assert_eq!(calls["items"][0]["outcome"], "answered", "{calls:#}");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 mod devices;
 mod edits;
 mod identity;
+mod members;
 mod popups;
 mod registering;
 #[path = "../store/samples.rs"]
 #[allow(dead_code, reason = "shared with the tests of the database")]
 mod samples;
+mod truth;
 
 use std::sync::Arc;
 

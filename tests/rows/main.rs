@@ -5,6 +5,7 @@ mod answers;
 mod people;
 mod phones;
 mod popups;
+mod queues;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../calls/wire.rs"]

@@ -74,6 +74,8 @@ impl Cast {
             dnd: false,
             pop_on: hookswitch::model::PopOn::Never,
             queues: Vec::new(),
+            queue_login: hookswitch::model::QueueLogin::Manual,
+            parked: Vec::new(),
             created_at: START,
         };
         let (ann, bob) = (user("ann", Some("ann@a.example")), user("", None));

@@ -7,8 +7,9 @@ use hookswitch::clock::Clock;
 use hookswitch::model::{
     Account, AccountId, AccountSettings, Binding, BindingSource, Call, CallId, CallState, CallUser, DeviceId,
     Direction, Leg, LegEnd, LegKey, LegRole, LegState, Link, Member, NumberPlan, Offer, OfferId, OfferState,
-    OutboundNotice, Outcome, Party, Pbx, PbxId, PopOn, Queue, QueueId, QueueNotice, QueueRule, Reason, Scope, Site,
-    SiteId, Token, TokenId, TrailEntry, Transport, UnixMillis, User, UserAction, UserId, UserQueues,
+    OutboundNotice, Outcome, Parked, Party, Pbx, PbxId, PopOn, Queue, QueueId, QueueLogin, QueueNotice, QueueRule,
+    Reason, Scope, Site, SiteId, Token, TokenId, TrailEntry, Transport, UnixMillis, User, UserAction, UserId,
+    UserQueues,
 };
 use hookswitch::registry::{Change, Defaults, Registered, Registry, Seq, Target};
 
@@ -25,6 +26,8 @@ pub fn user(registry: &Registry, account: AccountId, name: &str) -> User {
         dnd: true,
         pop_on: PopOn::Answer,
         queues: Vec::new(),
+        queue_login: QueueLogin::Session,
+        parked: vec![Parked { queue: QueueId(registry.clock().uuid()), device: DeviceId(account.0), penalty: 3 }],
         created_at: START,
     }
 }
@@ -81,6 +84,8 @@ pub fn queue(registry: &Registry, pbx: &Pbx, device: Option<DeviceId>) -> Queue 
         name: "Support".into(),
         number: Some("600".into()),
         members: device.map(member).into_iter().collect(),
+        reported: true,
+        absent_since: Some(START),
         created_at: START,
     }
 }
@@ -215,6 +220,7 @@ pub fn call(defaults: &Defaults, n: u32, user: UserId, device: DeviceId) -> Call
         caller,
         callee: dialled,
         queue: None,
+        waiting: None,
         began_at,
         answered_at: Some(began_at),
         ended_at,

@@ -116,6 +116,36 @@ impl Phone {
         self.is_idle_again().await;
     }
 
+    /// Rejects the call that rings (486).
+    pub async fn reject(&mut self) {
+        self.hang_up().await;
+    }
+
+    /// Hangs up without waiting until that is done.
+    pub async fn hangs_up(&mut self) {
+        self.command("hangup", "").await;
+    }
+
+    /// Puts its call on hold.
+    pub async fn hold(&mut self) {
+        self.command("hold", "").await;
+    }
+
+    /// Goes on with the call it holds.
+    pub async fn resume(&mut self) {
+        self.command("resume", "").await;
+    }
+
+    /// Sends its call to a number or URI (REFER).
+    pub async fn transfer(&mut self, to: &str) {
+        self.command("transfer", to).await;
+    }
+
+    /// Forgets what it has reported so far.
+    pub fn forget(&self) {
+        self.events.lock().expect("nobody panics with it").clear();
+    }
+
     /// Switches it off: it unregisters.
     pub fn switch_off(&mut self) {
         self.process.stop();

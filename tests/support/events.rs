@@ -1,6 +1,7 @@
 //! An event stream (`text/event-stream`) as a browser reads it.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -21,7 +22,7 @@ pub struct Event {
 /// Everything a stream has said since it was opened.
 #[derive(Debug)]
 pub struct Events {
-    seen: Arc<Mutex<Vec<Event>>>,
+    seen: Arc<Mutex<Vec<(Instant, Event)>>>,
     reader: JoinHandle<()>,
 }
 
@@ -35,6 +36,11 @@ impl Events {
 
     /// All events so far.
     pub fn seen(&self) -> Vec<Event> {
+        self.stamped().into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// All events so far, and when each was read.
+    pub fn stamped(&self) -> Vec<(Instant, Event)> {
         self.seen.lock().expect("the reader does not panic").clone()
     }
 
@@ -55,14 +61,14 @@ impl Drop for Events {
     }
 }
 
-async fn keep(mut answer: reqwest::Response, seen: Arc<Mutex<Vec<Event>>>) {
+async fn keep(mut answer: reqwest::Response, seen: Arc<Mutex<Vec<(Instant, Event)>>>) {
     let mut buffer = Vec::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
         buffer.extend_from_slice(&chunk);
         while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
             let frame: Vec<u8> = buffer.drain(..end + 2).collect();
             if let Some(event) = event(&String::from_utf8_lossy(&frame)) {
-                seen.lock().expect("nobody panics with it").push(event);
+                seen.lock().expect("nobody panics with it").push((Instant::now(), event));
             }
         }
     }

@@ -166,8 +166,8 @@ impl Front {
     ) -> Self {
         let desk = match listener.mode {
             config::Mode::Registrar => Desk::Registrar(Registrar::new()),
-            config::Mode::Replica => Desk::Replica(Replica::new()),
-            config::Mode::Mirror => Desk::Mirror(Mirror::new(FeedKind::Mirror)),
+            config::Mode::Replica => Desk::Replica(Replica::new(&listener.name)),
+            config::Mode::Mirror => Desk::Mirror(Mirror::new(&listener.name, FeedKind::Mirror)),
             config::Mode::Hep => Desk::Hep(Hep::new(&listener)),
         };
         let counts = Counts::new(&listener.name);

@@ -56,7 +56,7 @@ impl Hep {
             key: listener.key.clone(),
             capture_ids: listener.capture_ids.clone(),
             pbx: listener.pbx.clone(),
-            mirror: Mirror::new(FeedKind::Hep),
+            mirror: Mirror::new(&listener.name, FeedKind::Hep),
             own: Mutex::new(Recent::new(OWN_MAX, OWN_MS)),
         }
     }

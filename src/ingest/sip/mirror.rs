@@ -12,12 +12,14 @@ use crate::sip::registrar::{RegisterRequest, RequestFacts, bindings_from_respons
 use crate::sip::{Message, Method};
 
 use super::front::Core;
+use super::heard::Heard;
 use super::recent::{Put, Recent};
 use super::siptrace::Original;
 
 /// The mode's memory, shared by the listener's sockets.
 pub(super) struct Mirror {
     feed: FeedKind,
+    heard: Heard,
     memory: Mutex<Memory>,
     hasher: RandomState,
 }
@@ -43,10 +45,10 @@ struct Asked {
 }
 
 impl Mirror {
-    pub(super) fn new(feed: FeedKind) -> Self {
+    pub(super) fn new(listener: &str, feed: FeedKind) -> Self {
         let memory =
             Memory { copies: Recent::new(COPIES_MAX, COPY_MS), registers: Recent::new(REGISTERS_MAX, REGISTER_MS) };
-        Self { feed, memory: Mutex::new(memory), hasher: RandomState::default() }
+        Self { feed, heard: Heard::new(listener, feed), memory: Mutex::new(memory), hasher: RandomState::default() }
     }
 
     /// Takes in one copy; the answer is what became of it, for the counters.
@@ -58,6 +60,7 @@ impl Mirror {
         origin: &Origin,
         now: Now,
     ) -> &'static str {
+        self.heard.note(&core.registry, pbx, now);
         if self.is_duplicate(pbx, message, now) {
             return "duplicate";
         }

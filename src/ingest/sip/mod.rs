@@ -6,11 +6,12 @@
 
 mod counts;
 mod front;
+mod heard;
 mod hep;
 mod mirror;
 mod peers;
 mod pending;
-mod recent;
+pub(super) mod recent;
 mod redirect;
 mod registrar;
 mod replica;

@@ -11,6 +11,7 @@ use crate::sip::registrar::{RegisterRequest, decide, origin};
 use crate::sip::{Message, Method, Name, Refusal, Response};
 
 use super::front::{Core, Decision, Request};
+use super::heard::Heard;
 use super::siptrace::Original;
 use super::transactions::{Transactions, no_transaction};
 
@@ -18,15 +19,18 @@ use super::transactions::{Transactions, no_transaction};
 pub(super) struct Replica {
     transactions: Transactions,
     tags: RandomState,
+    heard: Heard,
 }
 
 impl Replica {
-    pub(super) fn new() -> Self {
-        Self { transactions: Transactions::new(), tags: RandomState::new() }
+    pub(super) fn new(listener: &str) -> Self {
+        let heard = Heard::new(listener, FeedKind::Replica);
+        Self { transactions: Transactions::new(), tags: RandomState::new(), heard }
     }
 
     /// Judges a request that has all it must have.
     pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+        self.heard.note(&core.registry, request.pbx, request.now);
         let ok = || request.reply.status(200, "OK");
         let response = match request.method {
             Method::Register => register(core, request),

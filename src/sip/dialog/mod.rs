@@ -154,6 +154,9 @@ impl Tracker {
             }
             Some(Method::Invite | Method::Update) => self.on_refresh(now, sighting, call_id),
             Some(Method::Cancel | Method::Ack | Method::Bye) => self.on_request(now, sighting, call_id, out)?,
+            Some(Method::Refer) if self.threads.contains_key(call_id) => {
+                self.on_request(now, sighting, call_id, out)?
+            }
             Some(_) => return Ok(Seen::Ignored),
             None => self.on_response(now, sighting, call_id, out)?,
         };
@@ -269,6 +272,10 @@ impl Tracker {
                     }
                 }
             }
+            Some(Method::Refer) if !thread.legs.is_empty() => {
+                followed = true;
+                thread.replaces = start::replaced_by_refer(message);
+            }
             _ => return Ok(Seen::Ignored),
         }
         Ok(if followed { Seen::Followed } else { self.keep_early(now, sighting, call_id) })
@@ -293,7 +300,18 @@ impl Tracker {
             for leg in thread.legs.iter().filter(|leg| leg.phase == Phase::Answered) {
                 let evidence = format!("REFER accepted, Call-ID {call_id}");
                 let (pbx, feed, key) = (leg.pbx, leg.feed, leg.key.clone());
-                out.push(PbxEvent { pbx, feed, leg: key, event: LegEvent::Referred, evidence });
+                let replaces = thread.replaces.take();
+                out.push(PbxEvent {
+                    pbx,
+                    feed,
+                    leg: key.clone(),
+                    event: LegEvent::Referred,
+                    evidence: evidence.clone(),
+                });
+                if let Some(call_id) = replaces {
+                    let event = LegEvent::TakesOver(call_id.into());
+                    out.push(PbxEvent { pbx, feed, leg: key, event, evidence });
+                }
             }
             return Ok(Seen::Followed);
         }

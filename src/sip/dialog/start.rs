@@ -96,6 +96,20 @@ fn join_hints(message: &Message<'_>) -> JoinHints {
     }
 }
 
+/// The Call-ID that a REFER wants replaced, from the Replaces header in its Refer-To URI (RFC 3891, RFC 5589 §7).
+pub(super) fn replaced_by_refer(message: &Message<'_>) -> Option<Box<str>> {
+    let value = message.header(Name::ReferTo)?;
+    let (_, headers) = value.split_once('?')?;
+    let headers = headers.split(['>', ' ']).next()?;
+    let replaces = headers.split('&').find_map(|header| {
+        let (name, value) = header.split_once('=')?;
+        name.eq_ignore_ascii_case("Replaces").then_some(value)
+    })?;
+    let replaces = percent_encoding::percent_decode_str(replaces).decode_utf8_lossy();
+    let call_id = replaces.split(';').next()?.trim();
+    (!call_id.is_empty()).then(|| call_id.into())
+}
+
 /// RFC 7989 §5: `local-uuid;remote=remote-uuid`, 32 hex digits each.
 fn session_id(value: &str) -> Option<(String, String)> {
     let is_uuid = |half: &str| half.len() == 32 && half.bytes().all(|b| b.is_ascii_hexdigit());

@@ -15,6 +15,8 @@ pub(super) struct Thread {
     pub legs: SmallVec<[TrackedLeg; 2]>,
     /// Messages that came before their INVITE.
     pub early: Vec<EarlyMessage>,
+    /// Call-ID that the last REFER wants replaced.
+    pub replaces: Option<Box<str>>,
     /// When `deadlines` will look at it.
     pub scheduled: Option<Tick>,
     /// When `early` is thrown away.

@@ -1,0 +1,247 @@
+//! Digest authentication (RFC 7616, and RFC 8760 for SIP): the side that is asked and answers. Pure: the client's nonce
+//! is passed in.
+
+use std::fmt::Write as _;
+
+use md5::Md5;
+use sha2::{Digest as _, Sha256};
+
+use super::message::Message;
+use super::name::Name;
+use super::syntax::{list, unfold};
+
+/// What a server wants to be shown (a `WWW-Authenticate` or `Proxy-Authenticate` value).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Whose password is asked for; as between the quotes on the wire.
+    pub realm: String,
+    /// The server's nonce, as between the quotes.
+    pub nonce: String,
+    /// To be sent back as it is.
+    pub opaque: Option<String>,
+    /// The hash to use.
+    pub algorithm: Algorithm,
+    /// Whether `qop=auth` is offered; without it the old way of RFC 2069 is meant.
+    pub qop_auth: bool,
+    /// The credentials were right but for an old nonce.
+    pub stale: bool,
+    /// A proxy asks (407), so the answer goes into `Proxy-Authorization`.
+    pub proxy: bool,
+}
+
+/// Hashes that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// MD5, which is what nearly everybody asks for.
+    Md5,
+    /// SHA-256.
+    Sha256,
+}
+
+/// Who answers. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Challenge {
+    /// The strongest challenge of a 401 or 407 that can be answered; none when there is none.
+    #[must_use]
+    pub fn strongest(response: &Message<'_>) -> Option<Self> {
+        let (name, proxy) = match response.status() {
+            Some(401) => (Name::WwwAuthenticate, false),
+            Some(407) => (Name::ProxyAuthenticate, true),
+            _ => return None,
+        };
+        let known = response.headers(name).filter_map(|value| Self::parse(value, proxy));
+        known.max_by_key(|challenge| challenge.algorithm)
+    }
+
+    /// Reads one header value. None when it is not Digest, lacks realm or nonce, or wants a hash or a quality of protection
+    /// that we don't have.
+    #[must_use]
+    pub fn parse(value: &str, proxy: bool) -> Option<Self> {
+        let value = unfold(value.trim());
+        let (scheme, rest) = value.split_once([' ', '\t'])?;
+        if !scheme.eq_ignore_ascii_case("Digest") {
+            return None;
+        }
+        let find = |name: &str| {
+            list(rest).find_map(|item| {
+                let (key, text) = item.split_once('=')?;
+                key.trim().eq_ignore_ascii_case(name).then(|| between_quotes(text.trim()))
+            })
+        };
+        let algorithm = match find("algorithm") {
+            None => Algorithm::Md5,
+            Some(name) if name.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
+            Some(name) if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
+            Some(_) => return None,
+        };
+        let qop = find("qop");
+        let qop_auth = qop.is_some_and(|all| all.split(',').any(|one| one.trim().eq_ignore_ascii_case("auth")));
+        if qop.is_some_and(|all| !all.trim().is_empty()) && !qop_auth {
+            return None;
+        }
+        Some(Self {
+            realm: find("realm")?.to_owned(),
+            nonce: find("nonce").filter(|nonce| !nonce.is_empty())?.to_owned(),
+            opaque: find("opaque").map(str::to_owned),
+            algorithm,
+            qop_auth,
+            stale: find("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")),
+            proxy,
+        })
+    }
+
+    /// The header that answers it: its name and value. `count` says how often this nonce has been used, this time included;
+    /// `cnonce` is random hex.
+    #[must_use]
+    pub fn answer(
+        &self,
+        credentials: &Credentials,
+        method: &str,
+        uri: &str,
+        count: u32,
+        cnonce: &str,
+    ) -> (&'static str, String) {
+        let Credentials { user, password } = credentials;
+        let Self { realm, nonce, .. } = self;
+        let secret = self.hash(&format!("{user}:{realm}:{password}"));
+        let request = self.hash(&format!("{method}:{uri}"));
+        let proof = if self.qop_auth {
+            self.hash(&format!("{secret}:{nonce}:{count:08x}:{cnonce}:auth:{request}"))
+        } else {
+            self.hash(&format!("{secret}:{nonce}:{request}"))
+        };
+        let shown = user.replace('\\', "\\\\").replace('"', "\\\"");
+        let mut value = format!(
+            "Digest username=\"{shown}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{proof}\", \
+             algorithm={}",
+            self.algorithm.name()
+        );
+        if self.qop_auth {
+            let _ = write!(value, ", qop=auth, nc={count:08x}, cnonce=\"{cnonce}\"");
+        }
+        if let Some(opaque) = &self.opaque {
+            let _ = write!(value, ", opaque=\"{opaque}\"");
+        }
+        (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
+    }
+
+    fn hash(&self, text: &str) -> String {
+        match self.algorithm {
+            Algorithm::Md5 => hex(&Md5::digest(text)),
+            Algorithm::Sha256 => hex(&Sha256::digest(text)),
+        }
+    }
+}
+
+impl Algorithm {
+    /// As it is written on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+        }
+    }
+}
+
+/// The text between the quotes, escapes kept as they are: RFC 7616 hashes and repeats it that way.
+fn between_quotes(text: &str) -> &str {
+    text.strip_prefix('"').map_or(text, |inner| inner.strip_suffix('"').unwrap_or(inner))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::scan;
+
+    fn mufasa() -> Credentials {
+        Credentials { user: "Mufasa".into(), password: "Circle of Life".into() }
+    }
+
+    fn proof(value: &str) -> &str {
+        value.split("response=\"").nth(1).unwrap().split('"').next().unwrap()
+    }
+
+    #[test]
+    fn the_answers_are_those_of_rfc_7616() {
+        let text = "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", algorithm=MD5, \
+                    nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", \
+                    opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\"";
+        let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+        let credentials = mufasa();
+        let md5 = Challenge::parse(text, false).unwrap();
+        let (name, value) = md5.answer(&credentials, "GET", "/dir/index.html", 1, cnonce);
+        assert_eq!((name, proof(&value)), ("Authorization", "8ca523f5e9506fed4657c9700eebdbec"));
+        assert!(value.contains("qop=auth, nc=00000001, cnonce=\"f2/"), "{value}");
+        assert!(value.ends_with("opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""), "{value}");
+        let sha = Challenge::parse(&text.replace("=MD5", "=SHA-256"), true).unwrap();
+        let (name, value) = sha.answer(&credentials, "GET", "/dir/index.html", 1, cnonce);
+        let expected = "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1";
+        assert_eq!((name, proof(&value)), ("Proxy-Authorization", expected));
+    }
+
+    #[test]
+    fn without_qop_the_answer_is_that_of_rfc_2069() {
+        let challenge = Challenge::parse(
+            "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"",
+            false,
+        );
+        let credentials = Credentials { user: "Mufasa".into(), password: "CircleOfLife".into() };
+        let (_, value) = challenge.unwrap().answer(&credentials, "GET", "/dir/index.html", 1, "x");
+        assert_eq!(proof(&value), "1949323746fe6a43ef61f9606e7febea");
+        assert!(!value.contains("qop") && !value.contains("cnonce"), "{value}");
+    }
+
+    #[test]
+    fn the_strongest_challenge_we_know_is_taken() {
+        let response = "SIP/2.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+                        WWW-Authenticate: Digest realm=\"a\",nonce=\"1\",algorithm=SHA-512-256\r\n\
+                        WWW-Authenticate: Digest realm=\"a\",nonce=\"2\",algorithm=SHA-256,qop=\"auth\",stale=TRUE\r\n\
+                        WWW-Authenticate: Digest realm=\"a, b\",\r\n nonce=\"3\"\r\n\r\n";
+        let challenge = Challenge::strongest(&scan(response.as_bytes()).unwrap()).unwrap();
+        assert_eq!((challenge.nonce.as_str(), challenge.algorithm), ("2", Algorithm::Sha256));
+        assert!(challenge.stale && challenge.qop_auth && !challenge.proxy);
+        let folded = Challenge::parse("digest realm=\"a, b\",\r\n nonce=\"3\"", true).unwrap();
+        assert_eq!((folded.realm.as_str(), folded.nonce.as_str()), ("a, b", "3"));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_no_challenge() {
+        for bad in [
+            "",
+            "Digest",
+            "Digest realm=\"a\"",
+            "Digest nonce=\"a\"",
+            "Digest realm=\"a\", nonce=\"\"",
+            "Digest realm=\"a\", nonce=\"b\", qop=\"auth-int\"",
+            "Digest realm=\"a\", nonce=\"b\", algorithm=MD5-sess",
+            "Basic realm=\"a\", nonce=\"b\"",
+        ] {
+            assert_eq!(Challenge::parse(bad, false), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        assert_eq!(format!("{:?}", mufasa()), "Credentials { user: \"Mufasa\", .. }");
+    }
+}
