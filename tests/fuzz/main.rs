@@ -56,6 +56,11 @@ fn notification_stands_its_seeds_and_their_mutations() {
 }
 
 #[test]
+fn manager_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("manager");
+}
+
+#[test]
 fn registrar_stands_its_seeds_and_their_mutations() {
     seeds_and_mutations("registrar");
 }

@@ -40,6 +40,12 @@ pub fn event_sockets() -> Vec<Vec<u8>> {
     files("esl", "txt").into_iter().map(begun).collect()
 }
 
+/// `fixtures/ami`: the beginnings of calls and lists that a manager interface told.
+pub fn managers() -> Vec<Vec<u8>> {
+    let middle = |recording: Vec<u8>| recording.get(8_000..20_000).unwrap_or(&recording).to_vec();
+    files("ami", "ami").into_iter().map(middle).collect()
+}
+
 /// Files of `fixtures/FOLDER` in order of name.
 fn files(folder: &str, extension: &str) -> Vec<Vec<u8>> {
     // The fuzz programs are of another crate, two folders down.
