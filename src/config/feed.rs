@@ -25,12 +25,12 @@ pub struct Feed {
     pub tls: Tls,
     /// `snapshot_s`: seconds after which everything is looked at again.
     pub snapshot_s: u32,
+    /// What a feed by subscription needs besides; defaults for others.
+    pub subscriptions: Subscriptions,
     /// `poll_s`: `FreeSWITCH` only: seconds after which queues, agents and tiers are looked at, whose changes make no events.
     pub poll_s: u32,
     /// `answer_s`: seconds a question may go unanswered before the connection is given up.
     pub answer_s: u32,
-    /// What a feed by subscription needs besides; defaults for others.
-    pub subscriptions: Subscriptions,
 }
 
 /// Kinds of feed that connect out.
@@ -126,10 +126,12 @@ impl Feed {
             section.problem(&tls_origin, "tls", "subscriptions go over udp or tcp only");
         }
         let snapshot_s = section.number("snapshot_s", 300, 5..=86_400);
-        let mut keys = vec!["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s"];
-        keys.extend(["poll_s", "answer_s"]);
         let poll_s = section.number("poll_s", 20, 2..=3_600);
         let answer_s = section.number("answer_s", 15, 1..=120);
+        let mut keys = vec!["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s", "answer_s"];
+        if kind == Some(Kind::Freeswitch) {
+            keys.push("poll_s");
+        }
         let subscriptions = if subscribes {
             keys.extend(subscription::KEYS);
             Subscriptions::read(&mut section)
@@ -147,9 +149,9 @@ impl Feed {
             secret: secret?,
             tls: tls.unwrap_or_default(),
             snapshot_s: u32::try_from(snapshot_s).unwrap_or(u32::MAX),
+            subscriptions,
             poll_s: u32::try_from(poll_s).unwrap_or(u32::MAX),
             answer_s: u32::try_from(answer_s).unwrap_or(u32::MAX),
-            subscriptions,
         })
     }
 }

@@ -76,11 +76,7 @@ impl CompiledPlan {
             matches!(number.class, NumberClass::External | NumberClass::OwnDid) && number.text.starts_with('+');
         // No number has a plus sign within: what stands before it can only be the prefix.
         let sure = whole.class == NumberClass::External || rest.starts_with('+');
-        if number.class == NumberClass::Emergency || (sure && outside) {
-            number
-        } else {
-            whole
-        }
+        if number.class == NumberClass::Emergency || (sure && outside) { number } else { whole }
     }
 
     fn classify(&self, raw: &str) -> Number {

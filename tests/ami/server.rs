@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hookswitch::clock::Clock;
-use hookswitch::config::{Feed, Kind, Tls};
+use hookswitch::config::{Feed, Kind, Subscriptions, Tls};
 use hookswitch::ingest::feeds;
 use hookswitch::ingest::site::Sites;
 use hookswitch::model::{Call, CallState, PbxId};
@@ -165,9 +165,9 @@ impl Office {
             secret: SECRET.into(),
             tls,
             snapshot_s: 300,
-            subscriptions: hookswitch::config::Subscriptions::default(),
+            subscriptions: Subscriptions::default(),
             poll_s: 20,
-            answer_s: 10,
+            answer_s: 15,
         };
         feeds::start(&[config], &self.registry, &self.sites, &self.clock, &self.tasks, &self.stop);
     }

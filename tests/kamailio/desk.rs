@@ -108,13 +108,9 @@ impl Person {
         Self { id: id.to_owned(), device: text(&device["id"]), screen, api }
     }
 
-    /// Waits until the screen has shown an offer in `state` for the `times`th time; the offer.
-    pub async fn sees_times(&self, state: &str, times: usize) -> Value {
-        until(&format!("offer {times} is {state}"), async || {
-            let shown = self.screen.of("offer").into_iter().filter(|offer| offer["state"] == state);
-            shown.into_iter().nth(times - 1)
-        })
-        .await
+    /// Every offer the screen has shown, in order.
+    pub fn offers(&self) -> Vec<Value> {
+        self.screen.of("offer")
     }
 
     /// Opens the screen's stream again, as a browser does when it was cut.
@@ -132,7 +128,7 @@ impl Person {
     /// Every offer the screen has shown, as `state` or `state(reason)`, in order. Panics when there were several: one
     /// call is one offer.
     pub fn has_seen(&self) -> Vec<String> {
-        let offers = self.screen.of("offer");
+        let offers = self.offers();
         let first = offers.first().map(|offer| offer["id"].clone());
         assert!(offers.iter().all(|offer| Some(&offer["id"]) == first.as_ref()), "several offers: {offers:#?}");
         let shown = offers.iter().map(|offer| match offer["reason"].as_str() {

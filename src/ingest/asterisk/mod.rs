@@ -73,6 +73,9 @@ impl Feed for Asterisk {
 
 /// Reads arbitrary bytes as a manager interface's. It must come to an end without a panic, keep what it holds within its
 /// bounds, and say in the end that nothing is live; for fuzzing.
+///
+/// # Panics
+/// When the decoder keeps something back that it should have told: a bug of ours.
 pub fn exercise(bytes: &[u8]) {
     let mut now = Now { tick: Tick(1_000_000), unix: UnixMillis(1_795_304_600_000) };
     let (mut codec, mut decoder, mut out) = (codec::Codec::default(), Decoder::new(PbxId(Uuid::nil())), Vec::new());

@@ -14,6 +14,11 @@ pub fn hep_packets() -> Vec<Vec<u8>> {
     recordings.iter().flat_map(|recording| super::dialog::packets(recording).map(<[u8]>::to_vec)).collect()
 }
 
+/// `fixtures/notify`: bodies of notifications.
+pub fn notifications() -> Vec<Vec<u8>> {
+    files("notify", "xml")
+}
+
 /// `fixtures/sip`: messages.
 pub fn sip_messages() -> Vec<Vec<u8>> {
     files("sip", "sip")
