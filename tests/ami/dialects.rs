@@ -1,7 +1,7 @@
 //! What versions and distributions write differently, and what recordings mean in the terms of an office.
 
 use super::captures::lines_of;
-use super::told::told_of;
+use super::told::{asked_of, told_of, told_snapshots};
 
 fn has(lines: &[String], all: &[&str]) -> bool {
     lines.iter().any(|line| all.iter().all(|part| line.contains(part)))
@@ -210,6 +210,31 @@ fn a_version_that_lists_no_contacts_is_asked_endpoint_by_endpoint() {
             "contacts of 101: sip:101@192.0.2.11 at 192.0.2.11:5060 until some time by Phone/1.0 reachable Some(true)",
         ]
     );
+}
+
+#[test]
+fn every_snapshot_tells_the_phones_once_and_as_they_are() {
+    let snapshot = concat!(
+        "Event: EndpointList\nObjectName: 101\nAor: 101\nAuths: 101\n\nEvent: EndpointListComplete\n\n",
+        "Event: ContactList\nObjectName: 101;@0e94\nUri: sip:101@192.0.2.11\nExpirationTime: 1795304660\n\n",
+        "Event: ContactListComplete\n\n",
+        "Response: Error\nActionID: hookswitch-snapshot-peers\nMessage: Invalid/unknown command: SIPpeers.\n\n",
+    );
+    let lines = told_snapshots(&[snapshot, snapshot, snapshot]);
+    let told: Vec<&String> = lines.iter().filter(|line| line.starts_with("all contacts")).collect();
+    assert!(told.len() == 3 && told.iter().all(|line| line.contains("sip:101@192.0.2.11")), "{lines:#?}");
+}
+
+#[test]
+fn a_call_id_that_was_not_there_yet_is_asked_for_again_when_the_phone_rings() {
+    let made = "Event: Newchannel\nChannel: PJSIP/101-02\nChannelState: 0\nUniqueid: 1.2\n\n";
+    let rings = "Event: Newstate\nChannel: PJSIP/101-02\nChannelState: 5\nUniqueid: 1.2\n\n";
+    let nothing = "Response: Success\nActionID: hookswitch-call-id-1.2\nVariable: CHANNEL(pjsip,call-id)\nValue: \n\n";
+    assert_eq!(asked_of(made), 1);
+    assert_eq!(asked_of(&format!("{made}{nothing}")), 1, "nothing has changed yet");
+    assert_eq!(asked_of(&format!("{made}{nothing}{rings}")), 2);
+    assert_eq!(asked_of(&format!("{made}{rings}{nothing}")), 2);
+    assert_eq!(asked_of(&format!("{made}{rings}{}", nothing.repeat(20))), 4, "and not for ever");
 }
 
 #[test]

@@ -28,6 +28,34 @@ pub fn told_of(text: &str) -> Vec<String> {
     told([text.as_bytes()])
 }
 
+/// What is said of snapshots that are asked for one after the other.
+pub fn told_snapshots(answers: &[&str]) -> Vec<String> {
+    let mut decoder = Decoder::new(PBX);
+    let mut outputs = Vec::new();
+    for answer in answers {
+        decoder.snapshot(&mut outputs);
+        read(&mut decoder, answer, &mut outputs);
+    }
+    outputs.iter().filter_map(line).collect()
+}
+
+/// How many questions a text raises.
+pub fn asked_of(text: &str) -> usize {
+    let mut outputs = Vec::new();
+    read(&mut Decoder::new(PBX), text, &mut outputs);
+    outputs.iter().filter(|output| matches!(output, Output::Ask(_))).count()
+}
+
+fn read(decoder: &mut Decoder, text: &str, outputs: &mut Vec<Output>) {
+    let mut codec = Codec::default();
+    codec.push(text.as_bytes());
+    while let Some(frame) = codec.next_frame() {
+        if let Frame::Message(message) = frame {
+            decoder.message(&message, NOW, outputs);
+        }
+    }
+}
+
 fn line(output: &Output) -> Option<String> {
     Some(match output {
         Output::Leg(event) => {

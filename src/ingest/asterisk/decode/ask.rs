@@ -2,6 +2,7 @@
 
 use super::super::action::Action;
 use super::super::message::Message;
+use super::channel::Told;
 use super::hold::PRESENTATION;
 use super::name::ChannelName;
 use super::{Decoder, Output};
@@ -57,6 +58,8 @@ impl Decoder {
                 self.on_call_id(uniqueid, call_id, out);
             } else if refused && is_permission(message) {
                 out.push(Output::Refused { action: "Getvar" });
+            } else {
+                self.on_no_call_id(uniqueid, out);
             }
         } else if let Some(uniqueid) = id.strip_prefix(PRESENTATION) {
             self.on_presentation(uniqueid, message, out);
@@ -69,6 +72,15 @@ impl Decoder {
             }
         } else if let Some(step) = id.strip_prefix(SNAPSHOT) {
             self.on_snapshot_response(step, message, refused, out);
+        }
+    }
+
+    /// It was asked too early: once the phone rings its INVITE has a Call-ID for certain.
+    fn on_no_call_id(&mut self, uniqueid: &str, out: &mut Vec<Output>) {
+        let Some(channel) = self.channels.get_mut(uniqueid) else { return };
+        channel.unnamed = channel.unnamed.saturating_add(1);
+        if channel.told >= Told::Rang && channel.unnamed < ASKS_MAX {
+            Self::ask_call_id(uniqueid, &channel.name, out);
         }
     }
 
@@ -112,4 +124,6 @@ pub(super) const CALL_ID: &str = "hookswitch-call-id-";
 pub(super) const ENDPOINT: &str = "hookswitch-endpoint-";
 pub(super) const SNAPSHOT: &str = "hookswitch-snapshot-";
 const CALL_ID_MAX: usize = 256;
+/// How often a channel is asked for its Call-ID.
+pub(super) const ASKS_MAX: u8 = 4;
 const CLOCK_TOLERANCE_MS: i64 = 2_000;

@@ -44,6 +44,8 @@ pub(super) struct Channel {
     pub withheld: bool,
     /// Its SIP Call-ID.
     pub call_id: Option<String>,
+    /// How often its Call-ID was asked for in vain.
+    pub unnamed: u8,
     /// What was noticed for its end.
     pub marks: Marks,
 }

@@ -1,6 +1,7 @@
 //! Channel events become leg events.
 
 use super::super::message::Message;
+use super::ask::ASKS_MAX;
 use super::cause::Unanswered;
 use super::channel::{CHANNELS_MAX, Channel, Identity, Listed, Told, Way};
 use super::name::{ChannelName, dialled_number};
@@ -330,6 +331,9 @@ impl Decoder {
             return;
         }
         channel.told = step;
+        if channel.call_id.is_none() && (1..ASKS_MAX).contains(&channel.unnamed) {
+            Self::ask_call_id(uniqueid, &channel.name, out);
+        }
         let evidence = format!("AMI {event}, {}", channel.name);
         let leg = if step == Told::Answered { LegEvent::Answered } else { LegEvent::Rang };
         self.tell(uniqueid, leg, evidence, out);
