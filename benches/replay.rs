@@ -55,6 +55,7 @@ impl std::fmt::Display for Times {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "shown to people")]
 fn per_second(messages: u64, time: Duration) -> f64 {
     messages as f64 / time.as_secs_f64()
 }

@@ -135,7 +135,9 @@ fn renamed(text: &str, copy: u32) -> String {
             let number = format!("{}{phone:04}", &extension[2..]);
             line = line.replace(&format!("sip:{extension}"), &format!("sip:{number}"));
         }
-        line = line.replace("+14155550100", &format!("+1415555{:04}", copy % 10_000));
+        line = line.replace("+14155550100", &format!("+1415555{:04}", copy % 5_000));
+        line = line.replace("+14155550199", &format!("+1415555{:04}", 5_000 + copy % 2_500));
+        line = line.replace("+14155550123", &format!("+1415555{:04}", 7_500 + copy % 2_500));
         for (index, port) in [5081_u16, 5083, 5085, 5090].into_iter().enumerate() {
             let (ip, _) = socket(port, copy);
             let [a, b, c, d] = ip;

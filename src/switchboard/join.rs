@@ -131,6 +131,13 @@ impl JoinIndex {
         }
     }
 
+    /// The call is over: its numbers lead to it no more, its other names still do for late copies.
+    pub fn forget_numbers(&mut self, id: CallId) {
+        let Some(mut keys) = self.keys.remove(&id) else { return };
+        keys.retain(|key| !self.remove_number(key, id));
+        self.keys.insert(id, keys);
+    }
+
     /// Takes a call out from under a number; false when the key is no number.
     fn remove_number(&mut self, key: &Key, id: CallId) -> bool {
         if !matches!(key, Key::Caller(_) | Key::Callee(_)) {

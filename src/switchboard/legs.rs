@@ -246,7 +246,9 @@ impl Switchboard {
         let (own, others): (Vec<_>, Vec<_>) =
             live.map(|leg| (leg.key.clone(), leg.call_key == call_key)).partition(|(_, own)| *own);
         self.on_each(now, view, &[from], &event.evidence, effects, |call, _| {
-            own.iter().for_each(|(key, _)| call.on_referred(key));
+            for (key, _) in &own {
+                call.on_referred(key);
+            }
         });
         for (key, _) in others {
             self.move_leg(now, &key, to, &event.evidence, view, effects);

@@ -204,6 +204,7 @@ impl Switchboard {
 
     fn forget(&mut self, now: Now, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
+        self.joins.forget_numbers(id);
         for leg in &call.call.legs {
             if self.by_leg.get(&leg.key) == Some(&id) {
                 self.by_leg.remove(&leg.key);

@@ -4,7 +4,8 @@ use std::io::Cursor;
 use std::path::PathBuf;
 
 use hookswitch::ingest::capture::Captures;
-use hookswitch::ingest::replay::{Links, News, Origin, QueueHappening, RegistrationOutcome};
+use hookswitch::ingest::replay::RegistrationOutcome::{Challenged, Registered, Unregistered};
+use hookswitch::ingest::replay::{Links, News, Origin, QueueHappening};
 use hookswitch::model::{DeviceState, Direction, LegRole, OfferState, Outcome, Reason};
 
 use crate::heard::{Found, drive, replay, replay_from};
@@ -47,7 +48,6 @@ fn the_outcome_is_that_of_each_scenario() {
 fn registrations_are_told_by_outcome_and_devices_as_they_end() {
     let found = replay(fixture("unregister"));
     let outcomes: Vec<_> = found.registrations().iter().map(|one| (one.outcome, one.status)).collect();
-    use RegistrationOutcome::{Challenged, Registered, Unregistered};
     assert_eq!(
         outcomes,
         [(Challenged, Some(401)), (Registered, Some(200)), (Challenged, Some(401)), (Unregistered, Some(200))]

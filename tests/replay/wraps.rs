@@ -127,7 +127,7 @@ fn fragments_in_any_order_and_twice() {
             for (offset, piece) in pieces.into_iter().rev() {
                 let has_more = u16::from(offset + piece.len() < whole.len());
                 let offset = u16::try_from(offset).unwrap();
-                v4.push((packet.at_us, ipv4(&packet.ip, packet.ip[9], id, offset / 8 | (has_more << 13), piece)));
+                v4.push((packet.at_us, ipv4(&packet.ip, packet.ip[9], id, (offset / 8) | (has_more << 13), piece)));
                 v4.push(v4.last().unwrap().clone());
                 let place = (offset | has_more).to_be_bytes();
                 let head = [packet.ip[9], 0, place[0], place[1], 0, 0, id.to_be_bytes()[0], id.to_be_bytes()[1]];
@@ -202,7 +202,7 @@ fn a_packet_captured_twice_counts_once() {
         assert_eq!(found.events(), plain.events(), "{name}");
         let (found, plain) = (found.totals(), plain.totals());
         assert_eq!((found.messages, &found.requests), (plain.messages, &plain.requests), "{name}");
-        assert_eq!(found.captured_twice + found.skipped.tcp_again >= found.messages, true, "{name}");
+        assert!(found.captured_twice + found.skipped.tcp_again >= found.messages, "{name}");
     }
 }
 

@@ -53,7 +53,7 @@ pub enum Seen {
 /// All dialogs of one site.
 pub struct Tracker {
     /// Boxed, so that looking one up among many stays within small tables.
-    threads: HashMap<Arc<str>, Box<Thread>>,
+    threads: HashMap<Arc<str>, Box<Thread>, foldhash::quality::RandomState>,
     /// One entry a thread, its `scheduled`; when it comes up and its thread's deadline has moved, it is put back there.
     deadlines: BTreeSet<(Tick, Arc<str>)>,
     /// Bytes of all messages that came before their INVITE.
@@ -71,7 +71,7 @@ impl Tracker {
     /// One that follows at most so many Call-IDs.
     #[must_use]
     pub fn bounded(threads_max: usize) -> Self {
-        Self { threads: HashMap::new(), deadlines: BTreeSet::new(), early_bytes: 0, threads_max }
+        Self { threads: HashMap::default(), deadlines: BTreeSet::new(), early_bytes: 0, threads_max }
     }
 
     /// Takes one message and appends what it means to `out`.
