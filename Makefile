@@ -38,9 +38,9 @@ tests:
 	@echo "== tests"
 	$(CARGO) test $(CHECKED) --doc
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run $(CHECKED) --all-targets --no-fail-fast; \
+		set -x; $(CARGO) nextest run $(CHECKED) --no-fail-fast; \
 	else \
-		set -x; $(CARGO) test $(CHECKED) --all-targets --no-fail-fast; \
+		set -x; $(CARGO) test $(CHECKED) --no-fail-fast; \
 	fi
 
 ## bench: measurements, each prints what it did and how fast

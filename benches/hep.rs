@@ -18,7 +18,7 @@ use hookswitch::clock::Clock;
 use hookswitch::config::Config;
 use hookswitch::ingest::sip::HepIntake;
 use hookswitch::ingest::site::Sites;
-use hookswitch::model::{FeedKind, Hop, Now, PbxEvent, PbxId, PopOn, SiteId, UnixMillis, User, UserId};
+use hookswitch::model::{FeedKind, Hop, Now, PbxEvent, PbxId, PopOn, QueueLogin, SiteId, UnixMillis, User, UserId};
 use hookswitch::registry::{Defaults, DeviceFilter, Limits, Registry};
 use hookswitch::sip::dialog::{Sighting, Tracker};
 use hookswitch::sip::{Method, hep, scan};
@@ -88,6 +88,8 @@ async fn settle(intake: &HepIntake, registry: &Arc<Registry>, defaults: &Default
             dnd: false,
             pop_on: PopOn::Ring,
             queues: Vec::new(),
+            queue_login: QueueLogin::default(),
+            parked: Vec::new(),
             created_at: clock.now().unix,
         };
         let user = registry.create_user(user).expect("a new user").value.id;

@@ -20,8 +20,8 @@ use crate::ingest::site::Sites;
 use crate::ingest::webhook::Webhook;
 use crate::model::{
     Account, AccountId, AccountSettings, Binding, BindingSource, Call, CallId, CallState, CallUser, DeviceId,
-    Direction, NumberPlan, Offer, OfferId, OfferState, Party, PbxId, Scope, Token, TokenId, Transport, UnixMillis,
-    UserAction, UserId,
+    Direction, Leg, LegKey, LegRole, LegState, NumberPlan, Offer, OfferId, OfferState, Party, PbxId, Scope, Token,
+    TokenId, Transport, UnixMillis, UserAction, UserId,
 };
 use crate::registry::{Change, Limits, Registry};
 use crate::store::Store;
@@ -179,6 +179,20 @@ impl Office {
             expires_at: UnixMillis(now.0 + 120_000),
             version: 1,
         };
+        // A call without a leg turned out to be another one, and is kept nowhere.
+        let leg = Leg {
+            key: LegKey(id.to_string().into()),
+            call_key: id.to_string(),
+            pbx: self.pbx,
+            role: LegRole::ToDevice,
+            device: Some(device),
+            state: LegState::Ringing,
+            began_at: now,
+            rang_at: Some(now),
+            answered_at: None,
+            ended_at: None,
+            end: None,
+        };
         let call = Call {
             id,
             account: self.account,
@@ -196,7 +210,7 @@ impl Office {
             outcome: None,
             ring_ms: 0,
             talk_ms: 0,
-            legs: Vec::new(),
+            legs: vec![leg],
             users: vec![CallUser { user, device, action: UserAction::Rang }],
             offers: vec![offer],
         };

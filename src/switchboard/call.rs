@@ -324,9 +324,10 @@ impl LiveCall {
         } else if self.call.callee.device.is_none() && reading.role == LegRole::ToDevice && !self.call.callee.external {
             self.call.callee.device = reading.callee.device;
         }
-        if reading.role == LegRole::TrunkOut && self.call.caller.device.is_some() && self.is_nobody_here() {
-            // What was dialled is the PBX's own affair; where the PBX went with it is outside.
-            self.call.callee = Party { external: true, ..reading.callee.clone() };
+        let went_outside = reading.role == LegRole::TrunkOut && reading.callee.external;
+        if went_outside && self.call.caller.device.is_some() && self.is_nobody_here() {
+            // What was dialled is the PBX's own affair; where the PBX went with it tells.
+            self.call.callee = reading.callee.clone();
         }
         if reading.queue.is_some() {
             self.call.queue = reading.queue;

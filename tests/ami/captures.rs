@@ -10,7 +10,8 @@ fn each_recording_says_what_is_written_beside_it() {
     let mut wrong = Vec::new();
     for path in captures() {
         let said = told([fs::read(&path).expect("a fixture can be read").as_slice()]).join("\n") + "\n";
-        let expected = path.with_extension("expected");
+        let mut expected = path.clone().into_os_string();
+        expected.push(".expected");
         if std::env::var_os("HOOKSWITCH_WRITE_EXPECTED").is_some() {
             fs::write(&expected, &said).expect("the fixtures can be written");
         }
@@ -79,7 +80,7 @@ fn captures() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(folder())
         .expect("the fixtures are there")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "ami"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ami" || extension == "txt"))
         .collect();
     found.sort();
     assert!(found.len() > 20, "the fixtures are there");

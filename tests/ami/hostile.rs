@@ -17,7 +17,7 @@ async fn a_line_without_end_ends_the_session() {
     let (office, server) = (Office::open().await, Server::listen().await);
     office.follow("asterisk", &server.address(), Tls::Off);
     let mut peer = server.let_in().await;
-    let flood = tokio::spawn(async move { while peer.stream.write_all(&[b'x'; 65_536]).await.is_ok() {} });
+    let flood = tokio::spawn(async move { while peer.stream.write_all(&vec![b'x'; 65_536]).await.is_ok() {} });
     let (error, _) = office.failed("asterisk").await;
     assert!(error.contains("a line without end"), "{error}");
     flood.await.expect("it was cut off");
@@ -29,7 +29,7 @@ async fn garbage_is_survived() {
     office.follow("asterisk", &server.address(), Tls::Off);
     let mut peer = server.let_in().await;
     peer.snapshot("").await;
-    let garbage: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let garbage: Vec<u8> = (0..200_000_u32).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[1]).collect();
     peer.send(garbage).await;
     peer.send("\r\n\r\nEvent: Newchannel\r\nChannel: SIP/trunk-01\r\nChannelState: 4\r\nUniqueid: 5.1\r\n\r\n").await;
     office.call(CallState::Calling).await;

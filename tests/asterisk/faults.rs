@@ -48,7 +48,7 @@ async fn no_popup_stays_when_the_pbx_is_restarted_in_mid_call() {
     let mut scene = Scene::open("fault-restart", Version::TwentyTwo, &["101", "102", "103"]).await;
     let _callers = two_calls(&mut scene).await;
     scene.pbx.stop();
-    scene.pbx.start_again().await;
+    scene.starts_again().await;
     scene.no_offer_is_open(|_| true).await;
     equals_a_fresh_snapshot(&mut scene).await;
     scene.close().await;
@@ -60,7 +60,7 @@ async fn no_popup_stays_when_the_pbx_is_killed_in_mid_call() {
     let _callers = two_calls(&mut scene).await;
     scene.pbx.kill();
     scene.no_offer_is_open(Feeds::has_ami).await;
-    scene.pbx.start_again().await;
+    scene.starts_again().await;
     phones_hang_up(&mut scene).await;
     scene.no_offer_is_open(|_| true).await;
     equals_a_fresh_snapshot(&mut scene).await;

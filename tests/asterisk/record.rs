@@ -24,6 +24,7 @@ pub enum Feeds {
 pub struct Expected {
     both: &'static str,
     hep: Option<&'static str>,
+    race: Option<&'static str>,
 }
 
 impl Feeds {
@@ -41,7 +42,7 @@ impl Feeds {
 impl Expected {
     /// The same whatever feeds there are.
     pub const fn of(text: &'static str) -> Self {
-        Self { both: text, hep: None }
+        Self { both: text, hep: None, race: None }
     }
 
     /// With HEP alone it is this.
@@ -51,11 +52,21 @@ impl Expected {
 
     /// The lines for these feeds.
     pub fn lines(&self, feeds: Feeds) -> Vec<String> {
-        let text = match feeds {
+        lines(match feeds {
             Feeds::Ami | Feeds::Both => self.both,
             Feeds::Hep => self.hep.unwrap_or(self.both),
-        };
-        text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+        })
+    }
+
+    /// With both it may be this as well: it depends on which of them tells first.
+    pub const fn or_with_both(self, text: &'static str) -> Self {
+        Self { race: Some(text), ..self }
+    }
+
+    /// What is shown; what should be when it is the other thing that may be.
+    pub fn or_race(&self, feeds: Feeds, shown: Vec<String>) -> Vec<String> {
+        let is_race = feeds == Feeds::Both && self.race.is_some_and(|text| lines(text) == shown);
+        if is_race { self.lines(feeds) } else { shown }
     }
 }
 
@@ -71,7 +82,10 @@ pub fn lines_of(call: &Value, trail: &[Value], people: &[Person], names: &BTreeM
         .iter()
         .map(|leg| {
             let whose = leg["device"].as_str().map(|_| format!(" {}", name(&leg["device"]))).unwrap_or_default();
-            format!("{}{whose} {}", text(&leg["role"]), end(&leg["end"]))
+            let role = text(&leg["role"]);
+            // SIP tells what the trunk was refused with, the manager interface a cause; with both it is who was first.
+            let end = if role.starts_with("trunk") { how(&leg["end"]) } else { end(&leg["end"]) };
+            format!("{role}{whose} {end}")
         })
         .collect();
     legs.sort();
@@ -102,16 +116,23 @@ pub fn lines_of(call: &Value, trail: &[Value], people: &[Person], names: &BTreeM
     lines
 }
 
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
 fn party(party: &Value) -> String {
     party["number"].as_str().unwrap_or("withheld").to_owned()
 }
 
 fn end(end: &Value) -> String {
-    match (end["how"].as_str(), end["status"].as_i64()) {
-        (Some(how), Some(status)) => format!("{how} {status}"),
-        (Some(how), None) => how.to_owned(),
-        (None, _) => "goes on".to_owned(),
+    match end["status"].as_i64() {
+        Some(status) => format!("{} {status}", how(end)),
+        None => how(end),
     }
+}
+
+fn how(end: &Value) -> String {
+    end["how"].as_str().unwrap_or("goes on").to_owned()
 }
 
 fn or_nothing(text: &str) -> &str {

@@ -10,15 +10,6 @@ pub const BLIND: Expected = Expected::of(
     legs: to_device 101 bye, to_device 102 bye, trunk_in bye
     Ann: answered; saw offered answered ended; offered answered transferred
     Bob: answered; saw offered answered ended; offered answered ended",
-)
-// REFER is seen, but nothing says that the leg to Bob follows from it.
-.hep_alone(
-    "inbound +14155550100 > +14155550101: answered
-    legs: to_device 101 bye, trunk_in bye
-    Ann: answered; saw offered answered ended; offered answered transferred
-    inbound +14155550100 > 102: answered
-    legs: to_device 102 bye
-    Bob: answered; saw offered answered ended; offered answered ended",
 );
 
 /// Drives [`BLIND`].
@@ -60,23 +51,12 @@ async fn a_queue_call_is_sent_on_without_asking() {
     scene.phone("102").hang_up().await;
     caller.passes().await;
     scene
-        .leaves(
-            Expected::of(
-                "inbound +14155550100 > 600 in sales: answered
+        .leaves(Expected::of(
+            "inbound +14155550100 > 600 in sales: answered
             legs: to_device 101 bye, to_device 102 bye, trunk_in bye
             Ann: answered; saw offered answered ended; offered answered transferred
             Bob: answered; saw offered answered ended; offered answered ended",
-            )
-            .hep_alone(
-                "inbound +14155550100 > 102: answered
-                legs: to_device 102 bye
-                Bob: answered; saw offered answered ended; offered answered ended
-                inbound +14155550100 > 600 in sales: answered
-                legs: to_device 101 bye, trunk_in bye
-                Ann: answered; saw offered answered ended; offered answered transferred
-                Bob: nothing; saw nothing; not_linked",
-            ),
-        )
+        ))
         .await;
     scene.close().await;
 }
@@ -105,18 +85,34 @@ async fn a_call_is_sent_on_after_asking() {
     caller.passes().await;
     scene
         .leaves(
+            // What was asked is a call of its own; the one who was asked is part of the caller's from then on.
             Expected::of(
                 "inbound +14155550100 > +14155550101: answered
-                legs: from_device 101 bye, to_device 101 bye, to_device 102 bye, trunk_in bye
-                Ann: placed; saw offered answered ended; offered answered transferred
-                Bob: answered; saw offered answered ended; offered answered ended",
+                legs: to_device 101 bye, to_device 102 bye, trunk_in bye
+                Ann: answered; saw offered answered ended; offered answered transferred
+                Bob: answered; saw offered answered ended; offered answered ended
+                internal 101 > 102: answered
+                legs: from_device 101 bye, to_device 102 bye
+                Ann: placed; saw nothing; internal_call
+                Bob: answered; saw nothing; internal_call",
+            )
+            // The BYE to Ann may be here before the manager interface says why.
+            .or_with_both(
+                "inbound +14155550100 > +14155550101: answered
+                legs: to_device 101 bye, to_device 102 bye, trunk_in bye
+                Ann: answered; saw offered answered ended; offered answered ended
+                Bob: answered; saw offered answered ended; offered answered ended
+                internal 101 > 102: answered
+                legs: from_device 101 bye, to_device 102 bye
+                Ann: placed; saw nothing; internal_call
+                Bob: answered; saw nothing; internal_call",
             )
             .hep_alone(
                 "inbound +14155550100 > +14155550101: answered
                 legs: to_device 101 bye, trunk_in bye
-                Ann: answered; saw offered answered ended; offered answered ended
+                Ann: answered; saw offered answered ended; offered answered transferred
                 internal 101 > 102: answered
-                legs: from_device 101 bye, to_device 102 bye
+                legs: from_device 101 bye, to_device 102 bye, trunk_in bye
                 Ann: placed; saw nothing; internal_call
                 Bob: answered; saw nothing; internal_call",
             ),

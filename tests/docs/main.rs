@@ -7,6 +7,7 @@ mod support;
 mod page;
 
 use hookswitch::config::{Config, Mode};
+use hookswitch::ingest::asterisk;
 use hookswitch::ingest::freeswitch::EVENTS;
 use page::{Page, Session};
 use support::daemon::Daemon;
@@ -97,6 +98,22 @@ fn the_lines_of_the_subscriptions_page_are_the_ones_that_are_tested_and_all_of_t
         }
     }
     assert_eq!(good, 3);
+}
+
+#[test]
+fn the_asterisk_page_shows_a_good_configuration_and_filters_that_let_through_what_is_read() {
+    let page = Page::read("docs/asterisk.md");
+    let settings = page.blocks("toml").next().expect("it shows the feed");
+    let config = Config::parse(settings, std::iter::empty()).expect("it is good");
+    let shown: Vec<&str> = page.blocks("ini").collect();
+    assert!(shown[0].contains(&format!("secret = {}\n", config.feeds[0].secret.reveal())));
+    assert!(shown[0].contains(&format!("[{}]", config.feeds[0].user.as_deref().unwrap_or_default())));
+    let read: Vec<&str> = asterisk::decode::EVENTS.to_vec();
+    let new = shown[1].lines().filter_map(|line| line.split_once("name(")?.1.split_once(')')).map(|(name, _)| name);
+    assert_eq!(new.collect::<Vec<_>>(), read);
+    let old =
+        shown[2].split_once("Event: (").and_then(|(_, rest)| rest.split_once(')')).expect("it is one expression").0;
+    assert_eq!(old.split('|').collect::<Vec<_>>(), read);
 }
 
 #[test]

@@ -116,6 +116,8 @@ async fn a_pause_is_the_agents_and_counts_when_the_event_says_so() {
         |user: &str| Command::Pause { queue: None, user: user.into(), paused: true, reason: Some("lunch".into()) };
     assert_eq!(desk.order(pause("201")).await, Ok(()));
     until("201 is paused", async || desk.members().iter().any(|(_, paused)| *paused).then_some(())).await;
+    let out = desk.order(pause("202")).await.unwrap_err();
+    assert!(out.contains("logged out"), "{out}");
     let unknown = desk.order(pause("999")).await.unwrap_err();
     assert!(unknown.contains("no agent"), "{unknown}");
 }

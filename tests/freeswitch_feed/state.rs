@@ -1,13 +1,24 @@
 //! Devices, queues and members, the way in, and the way back.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::office::{Office, Order};
 use crate::recorded::{answers, frames};
-use crate::server::Manners;
+use crate::server::{EventSocket, Manners};
 use crate::support::api::{items, text};
+use crate::support::daemon::Daemon;
+use crate::support::folder::Folder;
+use crate::support::tls::Certificate;
 use crate::support::wait::until;
 
 const QUICK: &str = "secret = \"ClueCon\"\npoll_s = 2\nsnapshot_s = 5";
@@ -135,10 +146,10 @@ async fn a_call_found_at_the_start_is_followed_to_its_end() {
 
 #[tokio::test]
 async fn a_wrong_password_is_said_and_not_tried_again_soon() {
-    let folder = crate::support::folder::Folder::new("esl-refused");
-    let pbx = crate::server::EventSocket::start(Manners::default()).await;
+    let folder = Folder::new("esl-refused");
+    let pbx = EventSocket::start(Manners::default()).await;
     let more = format!("[feeds.freeswitch]\naddress = \"{}\"\nsecret = \"opensesame\"\n", pbx.address);
-    let daemon = crate::support::daemon::Daemon::start_with(&folder, &more).await;
+    let daemon = Daemon::start_with(&folder, &more).await;
     until("it says so", async || daemon.output().contains("secret must be the password of").then_some(())).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(daemon.output().matches("a feed broke").count(), 1, "{}", daemon.output());
@@ -153,4 +164,78 @@ async fn a_user_of_the_directory_logs_in() {
     let office = Office::open_as("userauth", false, manners, settings).await;
     office.play("json", "direct-answered", Order::Recorded).await;
     assert_eq!(office.calls(1).await[0], "inbound +14155550100 > 201: answered");
+}
+
+#[tokio::test]
+async fn a_member_taken_out_over_the_api_is_taken_out_on_the_pbx_first() {
+    let office = Office::open_as("control", false, Manners::default(), QUICK).await;
+    let pbx = office.admin.get("/v1/pbxs").await["items"][0].clone();
+    office.admin.patch(&format!("/v1/pbxs/{}", text(&pbx["id"])), json!({ "control": true })).await;
+    let queue = office.queue("sales@default").await;
+    let device = office.admin.find_device("202").await.unwrap();
+    let path = format!("/v1/queues/{}/members/{}", text(&queue["id"]), text(&device["id"]));
+    let tiers = answers("agent-tiers")["api callcenter_config tier list"][1].clone();
+    let without = tiers
+        .lines()
+        .filter(|line| !line.starts_with("sales@default|202"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let command = "api callcenter_config tier del sales@default 202@default";
+    office.pbx.answer(command, "-ERR not today\n");
+    // The feed takes commands from the moment it has seen that it may.
+    until("the PBX refuses", async || {
+        let (_, problem) = office.admin.send(reqwest::Method::DELETE, &path, None).await;
+        problem.to_string().contains("not today").then_some(())
+    })
+    .await;
+    members(&office, "201 free, 202 logged_out").await;
+    office.pbx.answer("api callcenter_config tier list", &without);
+    office.pbx.answer(command, "+OK\n");
+    let (status, problem) = office.admin.send(reqwest::Method::DELETE, &path, None).await;
+    assert!(status.is_success(), "{problem:#}");
+    members(&office, "201 free").await;
+}
+
+#[tokio::test]
+async fn over_tls_it_is_the_same() {
+    let folder = Folder::new("esl-tls");
+    let certificate = Certificate::make(&folder);
+    let pbx = EventSocket::start(Manners::default()).await;
+    let front = tls_in_front_of(&certificate, pbx.address).await;
+    let more =
+        |tls: &str| format!("[feeds.freeswitch]\naddress = \"{front}\"\nsecret = \"ClueCon\"\ntls = \"{tls}\"\n");
+    {
+        let folder = Folder::new("esl-tls-untrusted");
+        let daemon = Daemon::start_with(&folder, &more("on")).await;
+        until("nobody vouches for the certificate", async || daemon.output().contains("no TLS with").then_some(()))
+            .await;
+        assert_eq!(pbx.subscribed(), 0);
+    }
+    let daemon = Daemon::start_with(&folder, &more("insecure")).await;
+    pbx.is_subscribed(1).await;
+    daemon.api().device("201", "connected").await;
+}
+
+/// Something that speaks TLS with this certificate and passes all on to `address`, as stunnel does.
+async fn tls_in_front_of(certificate: &Certificate, address: SocketAddr) -> SocketAddr {
+    let chain = CertificateDer::from_pem_file(&certificate.chain).unwrap();
+    let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
+    let config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)
+        .unwrap();
+    let (acceptor, listener) = (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let front = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut inside) = acceptor.accept(stream).await else { return };
+                let mut outside = TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            });
+        }
+    });
+    front
 }

@@ -51,6 +51,16 @@ fn hep_stands_its_seeds_and_their_mutations() {
 }
 
 #[test]
+fn notification_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("notification");
+}
+
+#[test]
+fn manager_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("manager");
+}
+
+#[test]
 fn registrar_stands_its_seeds_and_their_mutations() {
     seeds_and_mutations("registrar");
 }

@@ -31,7 +31,7 @@ pub struct Person {
     pub id: String,
     /// Their device's id.
     pub device: String,
-    pub screen: Events,
+    screen: Events,
     api: Api,
 }
 
@@ -108,6 +108,11 @@ impl Person {
         Self { id: id.to_owned(), device: text(&device["id"]), screen, api }
     }
 
+    /// Every offer the screen has shown, in order.
+    pub fn offers(&self) -> Vec<Value> {
+        self.screen.of("offer")
+    }
+
     /// Opens the screen's stream again, as a browser does when it was cut.
     pub async fn looks_again(&mut self) {
         self.screen = self.api.events("/v1/me/popups/stream").await;
@@ -123,7 +128,7 @@ impl Person {
     /// Every offer the screen has shown, as `state` or `state(reason)`, in order. Panics when there were several: one
     /// call is one offer.
     pub fn has_seen(&self) -> Vec<String> {
-        let offers = self.screen.of("offer");
+        let offers = self.offers();
         let first = offers.first().map(|offer| offer["id"].clone());
         assert!(offers.iter().all(|offer| Some(&offer["id"]) == first.as_ref()), "several offers: {offers:#?}");
         let shown = offers.iter().map(|offer| match offer["reason"].as_str() {

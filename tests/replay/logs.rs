@@ -1,4 +1,4 @@
-//! Logs of a manager connection, replayed as if they came from it.
+//! Logs of a manager connection and of an event socket, replayed as if they came from it.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -75,4 +75,38 @@ fn a_log_cut_anywhere_or_read_byte_by_byte_gives_the_same_for_the_whole_part() {
         let found = replay_from(Box::new(Cursor::new(file[..cut].to_vec())), &Links::default());
         assert_eq!(found.news, whole.news[..found.news.len()], "cut at {cut}");
     }
+}
+
+fn event_socket(name: &str) -> Vec<u8> {
+    std::fs::read(Path::new("fixtures/esl").join(format!("esl-{name}.txt"))).expect("the log is there")
+}
+
+#[test]
+fn an_event_socket_log_of_either_format_shows_the_calls_that_were() {
+    for (name, direction, outcome) in [
+        ("json-direct-answered", Direction::Inbound, Outcome::Answered),
+        ("json-direct-noanswer", Direction::Inbound, Outcome::Missed),
+        ("json-direct-cancel", Direction::Inbound, Outcome::Missed),
+        ("json-internal-call", Direction::Internal, Outcome::Answered),
+        ("json-queue-call", Direction::Inbound, Outcome::Answered),
+        ("plain-queue-call", Direction::Inbound, Outcome::Answered),
+        ("json-queue-ringall", Direction::Inbound, Outcome::Answered),
+        ("json-queue-abandon", Direction::Inbound, Outcome::Missed),
+        ("json-blind-transfer", Direction::Inbound, Outcome::Answered),
+    ] {
+        let calls = replay(event_socket(name)).calls();
+        let [call] = calls.as_slice() else { panic!("{name}: {calls:#?}") };
+        assert_eq!((call.direction, call.outcome), (direction, Some(outcome)), "{name}");
+    }
+}
+
+#[test]
+fn an_event_socket_log_that_is_cut_short_or_no_frame_ends_with_a_word_that_says_so() {
+    let whole = event_socket("json-register");
+    assert!(replay(whole.clone()).errors.is_empty());
+    let cut = replay_from(Box::new(Cursor::new(whole[..whole.len() - 10].to_vec())), &Links::default());
+    assert_eq!(cut.errors.len(), 1, "{:?}", cut.errors);
+    let endless = [&whole[..], b"Content-Length: lots\n\n"].concat();
+    let found = replay_from(Box::new(Cursor::new(endless)), &Links::default());
+    assert_eq!(found.errors.len(), 1, "{:?}", found.errors);
 }

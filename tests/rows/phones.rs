@@ -160,6 +160,10 @@ async fn x1_devices_appear_by_themselves_from_any_pbx_and_changes_need_no_restar
         events.wait(&what, |event| event.kind == "device.created" && event.data["extension"] == extension).await;
         assert_eq!(world.device(extension).await["state"], "connected");
     }
+    let feeds = world.api.get(&format!("/v1/pbxs/{}", world.pbx)).await["feeds"].clone();
+    let feeds = feeds.as_array().expect("a list");
+    assert_eq!(each(feeds, "kind"), ["mirror", "replica"], "listeners are feeds from the first packet on");
+    assert_eq!(each(feeds, "state"), ["up", "up"]);
 
     // A second PBX is added, and its phones are its own from the next message on.
     let site = text(&items(&world.api.get("/v1/sites").await)[0]["id"]);

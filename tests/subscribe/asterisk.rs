@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::desk::Person;
 use crate::pbx::{Pbx, Version};
 use crate::support::api::{items, text};
@@ -10,6 +12,14 @@ use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::sipp::Scenario;
 use crate::support::wait::until;
+
+/// The offer that was shown in `state` for the `times`th time.
+async fn nth(person: &Person, state: &str, times: usize) -> Value {
+    until(&format!("offer {times} is {state}"), async || {
+        person.offers().into_iter().filter(|offer| offer["state"] == state).nth(times - 1)
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_ringing_extension_known_only_by_its_hint_pops_is_answered_and_ends_call_after_call() {
@@ -39,13 +49,7 @@ async fn a_ringing_extension_known_only_by_its_hint_pops_is_answered_and_ends_ca
         let pause = Duration::from_secs(1);
         let call = Scenario { target, source, service: "101", pause, ..Scenario::new("trunk-calls") }.start(&folder);
         p101.rings().await;
-        let offers = async |state: &str| {
-            until(&format!("offer {round} is {state}"), async || {
-                let shown = ann.screen.of("offer").into_iter().filter(|offer| offer["state"] == state);
-                shown.into_iter().nth(round - 1)
-            })
-            .await
-        };
+        let offers = async |state: &str| nth(&ann, state, round).await;
         let offer = offers("offered").await;
         assert_eq!(
             (&offer["caller"]["number"], &offer["caller"]["name"]),

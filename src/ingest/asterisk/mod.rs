@@ -17,6 +17,8 @@ mod report;
 mod session;
 mod wire;
 
+use uuid::Uuid;
+
 use decode::Decoder;
 use login::login;
 use session::Session;
@@ -25,6 +27,7 @@ use wire::Wire;
 use super::connect::connect;
 use super::feed::{Feed, FeedError};
 use super::feeds::Connector;
+use crate::model::{Now, PbxId, Tick, UnixMillis};
 
 /// A connection to one Asterisk.
 pub struct Asterisk {
@@ -66,4 +69,31 @@ impl Feed for Asterisk {
             let _lost = report::apply(&self.connector, output, now, now);
         }
     }
+}
+
+/// Reads arbitrary bytes as a manager interface's. It must come to an end without a panic, keep what it holds within its
+/// bounds, and say in the end that nothing is live; for fuzzing.
+///
+/// # Panics
+/// When the decoder keeps something back that it should have told: a bug of ours.
+pub fn exercise(bytes: &[u8]) {
+    let mut now = Now { tick: Tick(1_000_000), unix: UnixMillis(1_795_304_600_000) };
+    let (mut codec, mut decoder, mut out) = (codec::Codec::default(), Decoder::new(PbxId(Uuid::nil())), Vec::new());
+    decoder.connected(&mut out);
+    decoder.snapshot(&mut out);
+    // The pieces are as uneven as what the network makes of it.
+    for piece in bytes.chunks(1 + bytes.len() / 3) {
+        codec.push(piece);
+        while let Some(frame) = codec.next_frame() {
+            if let codec::Frame::Message(message) = frame {
+                decoder.message(&message, now, &mut out);
+            }
+            now = now.after(50);
+            out.clear();
+        }
+    }
+    decoder.release(&mut out);
+    assert!(!decoder.is_holding(), "what was held back is told");
+    decoder.all_ended(&mut out);
+    assert!(matches!(out.last(), Some(decode::Output::Legs(legs)) if legs.is_empty()), "nothing is left");
 }

@@ -44,6 +44,8 @@ pub(super) struct Session<'a> {
     /// Messages read in the second that goes on.
     second: (Tick, u32),
     outputs: Vec<Output>,
+    /// Since when the decoder holds something back.
+    held_at: Option<Tick>,
 }
 
 struct Asked {
@@ -57,12 +59,6 @@ impl<'a> Session<'a> {
         let now = connector.clock.now();
         let may_change = connector.registry.pbxs.get(connector.pbx).is_some_and(|pbx| pbx.value.control);
         let control = may_change.then(|| connector.registry.feeds.take_control(connector.pbx));
-        let mut outputs = Vec::new();
-        decoder.connected(&mut outputs);
-        // What was about to be told when the last connection broke; the snapshot that follows makes up for a loss.
-        for output in outputs.drain(..) {
-            let _lost = report::apply(connector, output, now, now);
-        }
         let dropped = decoder.dropped();
         Self {
             connector,
@@ -81,7 +77,8 @@ impl<'a> Session<'a> {
             settling: false,
             dropped,
             second: (now.tick, 0),
-            outputs,
+            outputs: Vec::new(),
+            held_at: None,
         }
     }
 
@@ -89,6 +86,7 @@ impl<'a> Session<'a> {
     pub async fn run(&mut self) -> FeedError {
         loop {
             if let Err(error) = self.step().await {
+                self.leave();
                 return error;
             }
         }
@@ -116,6 +114,17 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// What was about to be told is told: the next connection may be long in coming.
+    fn leave(&mut self) {
+        let now = self.connector.clock.now();
+        let mut outputs = Vec::new();
+        self.decoder.connected(&mut outputs);
+        for output in outputs {
+            // The snapshot of the next connection makes up for a loss.
+            let _lost = report::apply(self.connector, output, now, now);
+        }
+    }
+
     fn on_message(&mut self, message: &Message) -> Result<(), FeedError> {
         let now = self.connector.clock.now();
         self.heard_at = now.tick;
@@ -128,6 +137,7 @@ impl<'a> Session<'a> {
         self.decoder.message(message, now, &mut outputs);
         let applied = outputs.drain(..).try_for_each(|output| self.apply(output, now));
         self.outputs = outputs;
+        self.held_at = self.decoder.is_holding().then(|| self.held_at.unwrap_or(now.tick));
         self.count_dropped();
         applied
     }
@@ -234,7 +244,7 @@ impl<'a> Session<'a> {
     /// Whatever is due: a snapshot, a ping, giving up.
     fn on_time(&mut self) -> Result<(), FeedError> {
         let now = self.connector.clock.now();
-        if let Some(asked) = self.asked.front().filter(|asked| now.tick - asked.at >= ANSWER_MS) {
+        if let Some(asked) = self.asked.front().filter(|asked| now.tick - asked.at >= self.answer_ms()) {
             return Err(FeedError::Broken(format!("Asterisk does not answer {} any more", asked.name)));
         }
         let due = self.snapshot_at.is_none_or(|at| {
@@ -252,6 +262,14 @@ impl<'a> Session<'a> {
         if now.tick - self.heard_at >= PING_MS && self.asked.is_empty() {
             self.send("hookswitch-ping".into(), &Action::new("Ping"), now)?;
         }
+        if self.held_at.is_some_and(|at| now.tick - at >= HOLD_MS) {
+            self.held_at = None;
+            let mut outputs = Vec::new();
+            self.decoder.release(&mut outputs);
+            for output in outputs {
+                self.apply(output, now)?;
+            }
+        }
         self.ask_more(now)
     }
 
@@ -263,9 +281,15 @@ impl<'a> Session<'a> {
             (at + wait) - now
         });
         let snapshot = if self.settling { PING_MS } else { snapshot };
-        let answer = self.asked.front().map_or(PING_MS, |asked| (asked.at + ANSWER_MS) - now);
+        let answer = self.asked.front().map_or(PING_MS, |asked| (asked.at + self.answer_ms()) - now);
         let ping = if self.asked.is_empty() { (self.heard_at + PING_MS) - now } else { PING_MS };
-        snapshot.min(answer).min(ping).max(1)
+        let hold = self.held_at.map_or(PING_MS, |at| (at + HOLD_MS) - now);
+        snapshot.min(answer).min(ping).min(hold).max(1)
+    }
+
+    /// How long an answer may take.
+    fn answer_ms(&self) -> u64 {
+        u64::from(self.connector.config.answer_s) * 1000
     }
 
     /// More messages in a second than any PBX sends: they are read more slowly, which fills the peer's buffers and not
@@ -304,8 +328,8 @@ async fn next_command(control: &mut Option<mpsc::Receiver<ControlRequest>>) -> O
 
 /// Silence after which we ask whether anybody is there.
 const PING_MS: u64 = 10_000;
-/// How long an answer may take.
-const ANSWER_MS: u64 = 10_000;
+/// How long a call may wait for what the PBX says of it.
+const HOLD_MS: u64 = 250;
 /// How soon after a snapshot another one is taken because something was lost.
 const STALE_MS: u64 = 2_000;
 /// Questions on their way at once.

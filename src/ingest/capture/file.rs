@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::dump::{Lengths, Plain};
-use super::log::Log;
+use super::log::{Log, Pieces};
 use super::pcap::{Pcap, PcapNg, SECTION_HEADER};
 use super::source::Source;
 
@@ -220,8 +220,8 @@ impl Capture {
             Kind::PcapNg => Ok(Reader::PcapNg(PcapNg::default())),
             Kind::HepLengths => Ok(Reader::HepLengths),
             Kind::HepPlain => Ok(Reader::HepPlain),
-            Kind::Ami => Log::open(&mut source).map(Reader::Log),
-            Kind::EventSocket => return Err(FileError::Unknown { path, what: EVENT_SOCKET_NOT_YET }),
+            Kind::Ami => Log::open(Pieces::Messages, &mut source).map(Reader::Log),
+            Kind::EventSocket => Log::open(Pieces::Frames, &mut source).map(Reader::Log),
         };
         match reader {
             Ok(reader) => Ok(Self { path, kind, source, reader, place: None, at_us: 0, records: 0, number }),
@@ -309,4 +309,3 @@ const RECOGNISED_LEN: usize = 64;
 const AMI_STARTS: [&[u8]; 3] = [b"Asterisk Call Manager/", b"Event: ", b"Response: "];
 const UNKNOWN: &str =
     "of no known kind; pcap, pcapng, HEP dumps and logs of an AMI or event-socket connection can be replayed";
-const EVENT_SOCKET_NOT_YET: &str = "a log of an event-socket connection, which can't be replayed yet";

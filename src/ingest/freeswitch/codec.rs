@@ -225,6 +225,20 @@ fn read_body(kind: Content, body: &[u8]) -> Frame {
     }
 }
 
+/// Length of the frame that `bytes` begin with, body included; none while its headers are not all there.
+///
+/// # Errors
+/// As [`Codec::take`].
+pub fn frame_length(bytes: &[u8]) -> Result<Option<usize>, CodecError> {
+    let Some((length, after)) = end_of_headers(bytes, 0) else {
+        return if bytes.len() > HEADERS_MAX { Err(CodecError::Headers) } else { Ok(None) };
+    };
+    Ok(Some(match read_headers(bytes.get(..length).unwrap_or_default())? {
+        Begun::Body(head) => after + head.length,
+        Begun::Whole(_) | Begun::Nothing => after,
+    }))
+}
+
 /// A command as it goes over the wire.
 ///
 /// # Errors

@@ -17,6 +17,9 @@ pub(super) fn commands(decoder: &Decoder, change: &Command) -> Result<VecDeque<V
     let Some((agent, logged_out)) = decoder.agent_of(user) else {
         return Err(format!("mod_callcenter has no agent whose contact is {user}; add one to the PBX first"));
     };
+    if logged_out && matches!(change, Command::Pause { .. }) {
+        return Err("its agent is logged out, and a pause would log it in".into());
+    }
     written(agent, logged_out, change).map_err(|error| error.to_string())
 }
 

@@ -17,6 +17,7 @@ use super::counts::{self, Counts};
 use super::hep::Hep;
 use super::mirror::{Mirror, Origin};
 use super::peers::Peers;
+use super::publications::Publications;
 use super::registrar::Registrar;
 use super::replica::Replica;
 use super::siptrace::Original;
@@ -28,6 +29,8 @@ pub(super) struct Core {
     pub peers: Peers,
     pub policy: Policy,
     pub salt: Salt,
+    /// Of all replica listeners: a PBX may have several.
+    pub publications: Publications,
 }
 
 /// One named listener, shared by its sockets and connections.
@@ -107,7 +110,14 @@ impl Core {
             overflow: Overflow::DropOldest,
             source: BindingSource::Registrar,
         };
-        Self { registry: registry.clone(), sites, peers: Peers::new(registry.clone()), policy, salt }
+        Self {
+            registry: registry.clone(),
+            sites,
+            peers: Peers::new(registry.clone()),
+            policy,
+            salt,
+            publications: Publications::new(),
+        }
     }
 
     /// The address-of-record that `user` at `host` (both canonical) is on `pbx`.
@@ -191,18 +201,6 @@ impl Front {
     /// Whether messages come wrapped in HEP.
     pub(super) fn is_wrapped(&self) -> bool {
         matches!(self.desk, Desk::Hep(_))
-    }
-
-    /// Whether [`Front::expire`] is wanted now and then.
-    pub(super) fn has_publications(&self) -> bool {
-        matches!(self.desk, Desk::Replica(_))
-    }
-
-    /// Ends publications whose time is over.
-    pub(super) fn expire(&self) {
-        if let Desk::Replica(replica) = &self.desk {
-            replica.publications.expire(&self.core, self.clock.now());
-        }
     }
 
     /// Judges one message.

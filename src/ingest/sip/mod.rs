@@ -111,14 +111,14 @@ impl Listeners {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));
+        if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Replica) {
+            tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
+        }
         for (listener, sockets) in self.bound {
             let certificate = listener.certificate.clone();
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
-            if front.has_publications() {
-                tasks.spawn(expire(front.clone(), stop.clone()));
-            }
             for socket in sockets {
                 match socket {
                     Bound::Udp(socket) => {
@@ -145,11 +145,11 @@ impl Listeners {
 }
 
 /// Ends publications in time, until `stop`.
-async fn expire(front: Arc<Front>, stop: CancellationToken) {
+async fn expire(core: Arc<Core>, clock: Clock, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EXPIRE_EVERY) => front.expire(),
+            () = tokio::time::sleep(EXPIRE_EVERY) => core.publications.expire(&core, clock.now()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What PBXs publish (RFC 3903): dialog and registration states, the same bodies as subscriptions bring. Each publication
 //! has a tag by which it is refreshed, changed and removed, and ends by itself when it is not.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,13 +10,13 @@ use crate::ingest::subscribe::dialog_info::DialogInfo;
 use crate::ingest::subscribe::dialogs::{Dialogs, Resource};
 use crate::ingest::subscribe::reginfo::RegInfo;
 use crate::ingest::subscribe::xml::XmlError;
-use crate::model::{Now, PbxEvent, PbxId, Tick};
+use crate::model::{FeedKind, LegEnd, LegEvent, LegKey, LegState, Now, PbxEvent, PbxId, Tick};
 use crate::sip::subscriber::Package;
 use crate::sip::{Message, Name, Refusal, Response, Uri};
 
 use super::front::{Core, Request};
 
-/// All publications of a listener.
+/// All publications of all listeners.
 pub(super) struct Publications {
     table: Mutex<Table>,
     tags: RandomState,
@@ -28,6 +28,16 @@ struct Table {
     due: BTreeSet<(Tick, String)>,
     /// What was published of dialogs, by PBX.
     dialogs: HashMap<PbxId, Dialogs>,
+    /// When legs from before the start that nobody has published again are given up; none once it is done.
+    orphans: Option<Orphans>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphans {
+    /// It was not looked yet.
+    Unseen,
+    /// They are given up then.
+    GivenUpAt(Tick),
 }
 
 struct Publication {
@@ -39,7 +49,8 @@ struct Publication {
 
 impl Publications {
     pub(super) fn new() -> Self {
-        Self { table: Mutex::default(), tags: RandomState::new() }
+        let table = Table { orphans: Some(Orphans::Unseen), ..Table::default() };
+        Self { table: Mutex::new(table), tags: RandomState::new() }
     }
 
     /// Takes a PUBLISH in (RFC 3903 §6). A refresh keeps its tag, and so does a retransmission.
@@ -93,6 +104,15 @@ impl Publications {
         while let Some((_, tag)) = table.due.first().filter(|(at, _)| *at <= now.tick).cloned() {
             if let Some(publication) = table.forget(&tag) {
                 table.lose(&tag, publication.pbx, "publication expired", &mut events);
+            }
+        }
+        match table.orphans {
+            None => {}
+            Some(Orphans::Unseen) => table.orphans = Some(Orphans::GivenUpAt(now.tick + ORPHANS_MS)),
+            Some(Orphans::GivenUpAt(at)) if now.tick < at => {}
+            Some(Orphans::GivenUpAt(_)) => {
+                table.orphans = None;
+                table.give_up_orphans(core, &mut events);
             }
         }
         drop(table);
@@ -159,6 +179,25 @@ impl Table {
         Some(publication)
     }
 
+    /// Ends legs of a process before this one that no publication has taken up.
+    fn give_up_orphans(&self, core: &Core, events: &mut Vec<PbxEvent>) {
+        let known: HashSet<LegKey> = self.dialogs.values().flat_map(Dialogs::live).collect();
+        for leg in core.registry.live.all().iter().flat_map(|call| &call.legs) {
+            let is_ours = leg.key.0.starts_with(&format!("{LEG_PREFIX}:{}:", leg.pbx));
+            if is_ours && leg.state != LegState::Ended && !known.contains(&leg.key) {
+                let event = LegEvent::Ended(LegEnd::Lost);
+                let evidence = "not published again".to_owned();
+                events.push(PbxEvent {
+                    pbx: leg.pbx,
+                    feed: FeedKind::Subscription,
+                    leg: leg.key.clone(),
+                    event,
+                    evidence,
+                });
+            }
+        }
+    }
+
     fn lose(&mut self, tag: &str, pbx: PbxId, why: &str, events: &mut Vec<PbxEvent>) {
         if let Some(dialogs) = self.dialogs.get_mut(&pbx) {
             dialogs.lose(tag, why, events);
@@ -184,3 +223,5 @@ const PUBLICATIONS_MAX: usize = 20_000;
 /// RFC 3903 leaves it to the event package; presence and dialog have an hour.
 const EXPIRES_DEFAULT_S: u32 = 3_600;
 const EXPIRES_S_MAX: u32 = 86_400;
+/// As long as most publications last: whoever still has something to publish has done so by then.
+const ORPHANS_MS: u64 = 3_600_000;

@@ -10,21 +10,19 @@ use crate::sip::{Message, Method, Refusal, Response};
 
 use super::front::{Core, Decision, Request};
 use super::heard::Heard;
-use super::publications::Publications;
 use super::siptrace::Original;
 use super::transactions::{Transactions, no_transaction};
 
 /// The mode's memory, shared by the listener's sockets.
 pub(super) struct Replica {
     transactions: Transactions,
-    pub publications: Publications,
     heard: Heard,
 }
 
 impl Replica {
     pub(super) fn new(listener: &str) -> Self {
         let heard = Heard::new(listener, FeedKind::Replica);
-        Self { transactions: Transactions::new(), publications: Publications::new(), heard }
+        Self { transactions: Transactions::new(), heard }
     }
 
     /// Judges a request that has all it must have.
@@ -35,7 +33,7 @@ impl Replica {
             Method::Register => register(core, request),
             Method::Options => ok().header("Allow", ALLOW),
             Method::Notify => ok(),
-            Method::Publish => self.publications.accept(core, request)?,
+            Method::Publish => core.publications.accept(core, request)?,
             Method::Invite => {
                 self.transactions.answered(request.message, request.now.tick);
                 observe(core, request.message, request.pbx, request.now);

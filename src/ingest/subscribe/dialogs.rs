@@ -498,6 +498,53 @@ mod tests {
     }
 
     #[test]
+    fn what_real_pbxs_sent_is_told_as_it_was() {
+        let mut scene = Scene::new();
+        let mut all = Vec::new();
+        for (user, text) in [
+            ("101", include_str!("../../../fixtures/notify/asterisk-101-0-terminated.xml")),
+            ("102", include_str!("../../../fixtures/notify/asterisk-102-0-terminated.xml")),
+            ("101", include_str!("../../../fixtures/notify/asterisk-101-1-early.xml")),
+            ("101", include_str!("../../../fixtures/notify/asterisk-101-2-confirmed.xml")),
+            ("101", include_str!("../../../fixtures/notify/asterisk-101-3-terminated.xml")),
+            ("102", include_str!("../../../fixtures/notify/asterisk-102-1-early.xml")),
+            ("101", include_str!("../../../fixtures/notify/asterisk-101-4-confirmed.xml")),
+            ("102", include_str!("../../../fixtures/notify/asterisk-102-2-confirmed.xml")),
+            ("102", include_str!("../../../fixtures/notify/asterisk-102-3-terminated.xml")),
+            ("101", include_str!("../../../fixtures/notify/asterisk-101-5-terminated.xml")),
+            ("109", include_str!("../../../fixtures/notify/kamailio-101-2-early.xml")),
+            ("109", include_str!("../../../fixtures/notify/kamailio-101-3-confirmed.xml")),
+            ("109", include_str!("../../../fixtures/notify/kamailio-101-4-terminated.xml")),
+            ("109", include_str!("../../../fixtures/notify/kamailio-101-5-trying.xml")),
+        ] {
+            let info = DialogInfo::parse(text.as_bytes()).unwrap();
+            let resource = Resource { user, domain: None };
+            scene.dialogs.take_in(user, resource, &info, scene.now, &mut all);
+            scene.wait(500);
+        }
+        let expected = [
+            "FromPbx +14155550100>101",
+            "Rang",
+            "Answered",
+            "Bye",
+            "FromPbx 101>102",
+            "Rang",
+            "ToPbx 101>",
+            "Answered",
+            "Answered",
+            "Bye",
+            "Bye",
+            "FromPbx +14155550100>109",
+            "Rang",
+            "Answered",
+            "Bye",
+            "ToPbx 109>102",
+        ];
+        assert_eq!(shown(&all), expected);
+        assert_eq!(call_key(&all[4..6]), call_key(&all[6..8]), "colleagues on one call");
+    }
+
+    #[test]
     fn only_so_many_dialogs_of_a_source_are_kept() {
         let mut scene = Scene::new();
         let mut fits = true;

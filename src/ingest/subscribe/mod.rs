@@ -135,7 +135,8 @@ impl Subscriptions {
 
     fn lose(&mut self, session: &mut Session, topic: &Topic, why: &str) {
         let event = topic.package.event();
-        tracing::warn!(feed = self.connector.handle.name(), event, why, "a subscription failed");
+        let (feed, extension) = (self.connector.handle.name(), &topic.user);
+        tracing::warn!(feed, event, extension, why, "a subscription failed");
         metrics::counter!("hookswitch_subscription_failures_total", "event" => event).increment(1);
         if topic.package == Package::Dialog {
             let mut events = Vec::new();

@@ -156,6 +156,15 @@ mod tests {
     }
 
     #[test]
+    fn what_kamailio_sends_is_read() {
+        let text = include_str!("../../../fixtures/notify/kamailio-101-registered.xml");
+        let contact = &RegInfo::parse(text.as_bytes()).unwrap().registrations[0].contacts[0];
+        assert!(contact.active && contact.uri.starts_with("sip:101-"), "{contact:?}");
+        assert_eq!((contact.expires_s, &contact.received, &contact.path), (Some(60), &None, &None));
+        assert!(contact.user_agent.as_deref().unwrap_or_default().starts_with("baresip"));
+    }
+
+    #[test]
     fn what_is_no_reginfo_is_refused() {
         for bad in ["", "<dialog-info/>", "<reginfo>", "<reginfo><registration></reginfo>"] {
             assert!(RegInfo::parse(bad.as_bytes()).is_err(), "{bad}");

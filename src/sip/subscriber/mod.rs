@@ -169,7 +169,8 @@ impl Subscriber {
         let topics: Vec<Topic> = self.subscriptions.keys().cloned().collect();
         for topic in topics {
             self.with(&topic, |subscription| {
-                subscription.settled = false;
+                // One that failed has nothing to tell until its rest is over.
+                subscription.settled &= subscription.why.is_some();
                 if subscription.phase == Phase::Active {
                     subscription.wake_at = now.tick;
                 }

@@ -248,6 +248,23 @@ fn a_notifier_that_has_forgotten_one_subscription_is_asked_for_all_of_them() {
 }
 
 #[test]
+fn one_topic_that_failed_holds_up_no_other() {
+    let mut scene = Scene::new(&["101", "102"], None);
+    let requests = std::mem::take(&mut scene.sent);
+    scene.answer(&requests[0], "404 Not Found", "");
+    scene.answer(&requests[1], "200 OK", "Expires: 300\r\n");
+    assert!(!scene.subscriber.is_settled());
+    scene.notify(&requests[1], 1, "active;expires=300", "<a/>");
+    assert!(scene.subscriber.is_settled());
+    assert_eq!(scene.subscriber.failed_wholly(), None);
+    scene.subscriber.refresh_all(scene.now);
+    scene.wait(0);
+    assert!(!scene.subscriber.is_settled());
+    scene.notify(&requests[1], 2, "active;expires=300", "<b/>");
+    assert!(scene.subscriber.is_settled(), "without waiting for the one that rests");
+}
+
+#[test]
 fn an_interval_too_brief_is_asked_for_longer() {
     let mut scene = Scene::new(&["101"], None);
     let request = scene.take();

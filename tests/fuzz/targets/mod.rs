@@ -4,6 +4,8 @@ pub mod dialog;
 pub mod event_socket;
 pub mod framing;
 pub mod hep;
+pub mod manager;
+pub mod notification;
 pub mod registrar;
 pub mod scan;
 mod seeds;
@@ -20,11 +22,13 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 8] = [
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
     Target { name: "event_socket", run: event_socket::run, seeds: seeds::event_sockets },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
+    Target { name: "notification", run: notification::run, seeds: seeds::notifications },
+    Target { name: "manager", run: manager::run, seeds: seeds::managers },
     Target { name: "registrar", run: registrar::run, seeds: seeds::sip_messages },
     Target { name: "scan", run: scan::run, seeds: seeds::sip_messages },
 ];

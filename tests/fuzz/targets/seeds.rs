@@ -14,6 +14,11 @@ pub fn hep_packets() -> Vec<Vec<u8>> {
     recordings.iter().flat_map(|recording| super::dialog::packets(recording).map(<[u8]>::to_vec)).collect()
 }
 
+/// `fixtures/notify`: bodies of notifications.
+pub fn notifications() -> Vec<Vec<u8>> {
+    files("notify", "xml")
+}
+
 /// `fixtures/sip`: messages.
 pub fn sip_messages() -> Vec<Vec<u8>> {
     files("sip", "sip")
@@ -33,6 +38,12 @@ pub fn event_sockets() -> Vec<Vec<u8>> {
         recording
     };
     files("esl", "txt").into_iter().map(begun).collect()
+}
+
+/// `fixtures/ami`: the beginnings of calls and lists that a manager interface told.
+pub fn managers() -> Vec<Vec<u8>> {
+    let middle = |recording: Vec<u8>| recording.get(8_000..20_000).unwrap_or(&recording).to_vec();
+    files("ami", "ami").into_iter().map(middle).collect()
 }
 
 /// Files of `fixtures/FOLDER` in order of name.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::name::{ChannelName, other_half};
+use super::queues::Waiting;
 
 /// Every live channel by its `Uniqueid`, and a memory of those that ended.
 #[derive(Debug, Default)]
@@ -158,8 +159,14 @@ impl Channels {
     }
 
     /// The queue that has this channel called: what `AgentCalled` said of it, or of the Local channel it stands behind, or
-    /// the queue in which the one that dialled it waits.
-    pub fn queue_of(&self, uniqueid: &str, waiting: &HashMap<Box<str>, super::queues::Waiting>) -> Option<String> {
+    /// the queue in which the one that dialled it waits, or the caller of its call.
+    pub fn queue_of(&self, uniqueid: &str, waiting: &HashMap<Box<str>, Waiting>) -> Option<String> {
+        let caller = &*self.by_id.get(uniqueid)?.linkedid;
+        let of_caller = || waiting.get(caller).map(|waiting| waiting.queue.clone());
+        self.queue_behind(uniqueid, waiting).or_else(of_caller)
+    }
+
+    fn queue_behind(&self, uniqueid: &str, waiting: &HashMap<Box<str>, Waiting>) -> Option<String> {
         let mut at: Box<str> = uniqueid.into();
         for _ in 0..DEPTH_MAX {
             let channel = self.by_id.get(&at)?;
@@ -169,12 +176,11 @@ impl Channels {
             if let Some(waiting) = waiting.get(&at) {
                 return Some(waiting.queue.clone());
             }
-            let behind = other_half(&channel.name).and_then(|name| self.by_name(&name).map(Into::into));
-            let twin = behind.and_then(|twin: Box<str>| self.by_id.get(&twin).map(|channel| (twin, channel)));
+            let twin = other_half(&channel.name).and_then(|name| self.by_name(&name)).and_then(|id| self.by_id.get(id));
             at = match (&channel.parent, twin) {
                 (Some(parent), _) => parent.clone(),
-                (None, Some((_, twin))) if twin.queue.is_some() => return twin.queue.clone(),
-                (None, Some((_, twin))) => twin.parent.clone()?,
+                (None, Some(twin)) if twin.queue.is_some() => return twin.queue.clone(),
+                (None, Some(twin)) => twin.parent.clone()?,
                 (None, None) => return None,
             };
         }

@@ -36,6 +36,11 @@ impl Hold {
         }
     }
 
+    /// Whether anything waits.
+    pub fn is_holding(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
     /// Tells everything that waits.
     pub fn release(&mut self, out: &mut Vec<Output>) {
         out.extend(self.queue.drain(..).map(|held| Output::Leg(held.event)));
@@ -73,6 +78,17 @@ impl Hold {
 }
 
 impl Decoder {
+    /// Whether something is not told yet, because an answer is awaited.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.hold.is_holding()
+    }
+
+    /// Tells what is held back as far as it is known: the answer takes too long.
+    pub fn release(&mut self, out: &mut Vec<Output>) {
+        self.hold.release(out);
+    }
+
     /// Asks whether a channel's caller wants to be named; whether an answer is to be waited for.
     pub(super) fn ask_presentation(&mut self, uniqueid: &str, out: &mut Vec<Output>) -> bool {
         let Some(channel) = self.channels.get(uniqueid).filter(|_| self.hold.answers) else { return false };

@@ -179,8 +179,8 @@ impl Decoder {
 
     fn on_event(&mut self, event: &str, message: &Message, now: Now, out: &mut Vec<Output>) {
         match event {
-            "Newchannel" | "Newstate" | "NewConnectedLine" | "NewCallerid" | "BridgeEnter" | "Hangup"
-            | "HangupRequest" | "Rename" | "DialBegin" | "DialState" | "DialEnd" => {
+            "Newchannel" | "Newstate" | "BridgeEnter" | "Hangup" | "HangupRequest" | "Rename" | "DialBegin"
+            | "DialState" | "DialEnd" => {
                 self.on_channel_event(event, message, out);
             }
             "BlindTransfer" => self.on_blind_transfer(message, out),
@@ -246,3 +246,38 @@ impl Output {
         Self::Ask(Ask { id, action })
     }
 }
+
+/// The events that are read; the filters an administrator is told to set let these through and no others. Lists come as
+/// events too, which no filter stops.
+pub const EVENTS: [&str; 30] = [
+    "FullyBooted",
+    "Shutdown",
+    "Newchannel",
+    "Newstate",
+    "Rename",
+    "DialBegin",
+    "DialState",
+    "DialEnd",
+    "BridgeEnter",
+    "HangupRequest",
+    "Hangup",
+    "BlindTransfer",
+    "AttendedTransfer",
+    "Pickup",
+    "QueueCallerJoin",
+    "QueueCallerLeave",
+    "QueueCallerAbandon",
+    "AgentCalled",
+    "AgentConnect",
+    "AgentComplete",
+    "AgentRingNoAnswer",
+    "QueueMemberAdded",
+    "QueueMemberRemoved",
+    "QueueMemberStatus",
+    "QueueMemberPause",
+    "QueueMemberPenalty",
+    "QueueMemberRinginuse",
+    "ContactStatus",
+    "PeerStatus",
+    "DeviceStateChange",
+];
