@@ -7,9 +7,9 @@ use hookswitch::clock::Clock;
 use hookswitch::config::{Feed, Kind, Subscriptions, Tls};
 use hookswitch::ingest::feeds;
 use hookswitch::ingest::site::Sites;
-use hookswitch::model::{Call, CallState, PbxId};
+use hookswitch::model::{AccountId, Call, CallState, PbxId};
 use hookswitch::registry::{FeedState, FeedStatus, Limits, Registry};
-use hookswitch::store::Store;
+use hookswitch::store::{CallFilter, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -135,6 +135,7 @@ impl Peer {
 /// An office with its registry and site, and no PBX but those that are followed.
 pub struct Office {
     pub registry: Arc<Registry>,
+    pub account: AccountId,
     pub pbx: PbxId,
     pub clock: Clock,
     pub sites: Sites,
@@ -147,11 +148,13 @@ impl Office {
         let clock = Clock::system();
         let store = Store::open("sqlite::memory:").await.expect("a database in memory");
         let registry = Registry::open(store, clock.clone(), Limits::default()).await.expect("an empty registry");
-        let pbx = registry.ensure_defaults().expect("defaults");
-        let pbx = registry.pbx_named(None).unwrap_or_else(|| panic!("a PBX among {pbx:?}"));
+        let account = registry.ensure_defaults().expect("defaults").account;
+        let pbx = registry.pbx_named(None).expect("a PBX");
+        let phone = registry.resolve(pbx, "101", "").expect("its domain is ours");
+        registry.ensure_device(&phone, clock.now()).expect("there is room for a phone");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let sites = Sites::new(registry.clone(), &tasks, &stop);
-        Self { registry, pbx, clock, sites, tasks, stop }
+        Self { registry, account, pbx, clock, sites, tasks, stop }
     }
 
     /// Follows an Asterisk at this address from now on.
@@ -189,16 +192,15 @@ impl Office {
         (feed.last_error.unwrap_or_default(), wait)
     }
 
-    /// All calls it knows, oldest first.
-    pub fn calls(&self) -> Vec<Arc<Call>> {
-        let mut calls: Vec<Arc<Call>> = self.registry.live.all();
-        calls.sort_by_key(|call| (call.began_at, call.id));
-        calls
+    /// All calls it knows, those that ended as well.
+    pub async fn calls(&self) -> Vec<Call> {
+        let page = self.registry.calls_page(self.account, &CallFilter::default(), None, 50).await;
+        page.expect("the history can be read").items
     }
 
     /// Waits for a call in this state.
-    pub async fn call(&self, state: CallState) -> Arc<Call> {
-        until("such a call", async || self.calls().into_iter().find(|call| call.state == state)).await
+    pub async fn call(&self, state: CallState) -> Call {
+        until("such a call", async || self.calls().await.into_iter().find(|call| call.state == state)).await
     }
 }
 

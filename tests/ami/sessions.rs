@@ -27,7 +27,7 @@ async fn a_recorded_queue_call_becomes_the_same_record_however_it_arrives() {
         let keeps = tokio::spawn(peer.obey_on());
         let call = office.call(CallState::Ended).await;
         let legs = call.legs.iter().map(|leg| (leg.role, leg.end, leg.answered_at.is_some()));
-        records.push((call.direction, call.outcome, legs.collect::<Vec<_>>(), office.calls().len()));
+        records.push((call.direction, call.outcome, legs.collect::<Vec<_>>(), office.calls().await.len()));
         keeps.abort();
     }
     assert_eq!(records[0], records[1]);
@@ -50,7 +50,7 @@ async fn a_recording_cut_in_the_middle_goes_on_over_the_next_connection() {
     peer.send(&recorded[rest..]).await;
     let keeps = tokio::spawn(obey_without_lists(peer));
     let call = office.call(CallState::Ended).await;
-    assert_eq!(office.calls().len(), 1, "it is one call");
+    assert_eq!(office.calls().await.len(), 1, "it is one call");
     assert!(call.legs.iter().all(|leg| leg.end == Some(LegEnd::Bye)), "{:#?}", call.legs);
     keeps.abort();
 }
@@ -85,7 +85,7 @@ async fn a_call_that_went_on_while_nobody_listened_is_the_same_call_afterwards()
     let mut peer = server.let_in().await;
     peer.snapshot(&LISTED.replace('\n', "\r\n")).await;
     let after = office.call(CallState::Answered).await;
-    assert_eq!((before.id, office.calls().len()), (after.id, 1));
+    assert_eq!((before.id, office.calls().await.len()), (after.id, 1));
     assert_eq!(after.legs.len(), 2, "{:#?}", after.legs);
     drop(peer);
 }

@@ -58,6 +58,7 @@ impl Pbx {
             ("@SECOND_TRUNK@", second_trunk.to_string()),
             ("@AMI@", manager.port().to_string()),
             ("@HEP@", hep.to_string()),
+            ("@HOOKSWITCH@", documented_user(version)),
             ("@RTP_FIRST@", media.port(0).to_string()),
             ("@RTP_LAST@", media.port(19).to_string()),
         ];
@@ -93,6 +94,22 @@ fn tree(version: Version) -> PathBuf {
     let tree = target.join("asterisk").join(name);
     assert!(tree.join("asterisk").exists(), "no Asterisk {name} in {}; .ci/tools fetches it", tree.display());
     tree
+}
+
+/// The manager user and its filters as docs/asterisk.md says to paste them, with the tests' secret.
+fn documented_user(version: Version) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/asterisk.md");
+    let page = fs::read_to_string(page).expect("the page is in the repository");
+    let block = |begins: &str| {
+        let blocks = page.split("```ini\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let found = blocks.filter_map(|block| block.find(begins).map(|at| block[at..].to_owned())).next();
+        found.unwrap_or_else(|| panic!("docs/asterisk.md has no block with {begins}"))
+    };
+    let filters = match version {
+        Version::Sixteen => block("eventfilter = "),
+        Version::TwentyTwo => block("eventfilter(action(include)"),
+    };
+    format!("{}{filters}", block("[hookswitch]\n")).replace("CHANGE-ME", "amisecret")
 }
 
 fn write_configuration(folder: &Folder, values: &[(&str, String)]) {

@@ -18,6 +18,8 @@ pub(super) struct Lists {
     /// What there is of `chan_pjsip`, and of `chan_sip`.
     pjsip: Source,
     sip: Source,
+    /// What has come was reported, and the lists are empty since.
+    told: bool,
     entries: usize,
 }
 
@@ -155,12 +157,15 @@ impl Decoder {
         }
     }
 
-    /// With both stacks heard, what they listed is all there is.
+    /// With both stacks heard, what they listed is all there is. Once a snapshot: a stack that is known to be absent is not
+    /// waited for, and its refusal comes all the same.
     fn phones_listed(&mut self, out: &mut Vec<Output>) {
-        let lists = &self.phones.lists;
-        if lists.pjsip == Source::Awaited || lists.sip == Source::Awaited {
+        let lists = &mut self.phones.lists;
+        if lists.pjsip == Source::Awaited || lists.sip == Source::Awaited || lists.told {
             return;
         }
+        lists.told = true;
+        let lists = &self.phones.lists;
         let phones =
             lists.endpoints.iter().filter(|(_, aor, out)| !aor.is_empty() && !out && !self.phones.fixed.contains(aor));
         let mut users: BTreeSet<String> = phones.map(|(_, aor, _)| aor.clone()).collect();
