@@ -7,7 +7,7 @@ use super::effect::Effect;
 use super::pairing::{Name, Taken};
 use super::{CALLS_MAX, Switchboard, View, identity, party};
 use crate::model::{
-    AccountId, CallId, FeedKind, Leg, LegEnd, LegEvent, LegKey, LegStart, LegState, Now, PbxEvent, PbxId,
+    AccountId, CallId, FeedKind, Leg, LegEnd, LegEvent, LegKey, LegStart, LegState, Now, PbxEvent, PbxId, UnixMillis,
 };
 
 impl Switchboard {
@@ -38,9 +38,9 @@ impl Switchboard {
         view: &dyn View,
         effects: &mut Vec<Effect>,
     ) {
-        let Some((_, first)) = events.first() else { return };
+        let Some((at, first)) = events.first() else { return };
         let twin = match &first.event {
-            LegEvent::Started(start) => self.twin(first, start, view),
+            LegEvent::Started(start) => self.twin(at.unix, first, start, view),
             _ => None,
         };
         if let Some(leg) = twin {
@@ -48,6 +48,12 @@ impl Switchboard {
             for (at, event) in events {
                 self.on_leg(*at, &leg, event, view, effects);
             }
+            return;
+        }
+        let over = events.iter().any(|(_, event)| matches!(event.event, LegEvent::Ended(_)));
+        if over && view.is_led(first.pbx) {
+            // It came and went while it waited: the connector told of it, and who rang need not ring again.
+            effects.push(Effect::Dropped("unnamed_leg"));
             return;
         }
         for (_, event) in events {
@@ -280,13 +286,14 @@ impl Switchboard {
         self.on_each(now, view, &[to], evidence, effects, |call, context| call.adopt(context, leg.clone()));
     }
 
-    /// The only leg of a connector on this PBX that has no SIP under it yet and belongs to the same device, the same way.
-    fn twin(&self, event: &PbxEvent, start: &LegStart, view: &dyn View) -> Option<LegKey> {
+    /// The only leg of a connector on this PBX that has no SIP under it yet and belongs to the same device, the same way;
+    /// one that has ended meanwhile, too, if it began with the SIP leg.
+    fn twin(&self, began: UnixMillis, event: &PbxEvent, start: &LegStart, view: &dyn View) -> Option<LegKey> {
         let identity = identity::identify(view, event.pbx, event.feed, start);
         identity.device?;
         let mut twins = self.calls.values().flat_map(|call| &call.call.legs).filter(|leg| {
             leg.pbx == event.pbx
-                && leg.state != LegState::Ended
+                && (leg.state != LegState::Ended || (leg.began_at - began).abs() < TWIN_MS)
                 && leg.device == identity.device
                 && leg.role == identity.role
                 && is_connectors(&leg.key)
@@ -318,3 +325,6 @@ fn is_of(key: &LegKey, prefix: &str) -> bool {
 pub(super) fn is_connectors(key: &LegKey) -> bool {
     [FeedKind::Asterisk, FeedKind::Freeswitch].iter().any(|kind| is_of(key, &format!("{}:", kind.as_str())))
 }
+
+/// How far apart two feeds may see one leg begin.
+const TWIN_MS: i64 = 1_000;

@@ -101,8 +101,8 @@ fn documented_user(version: Version) -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/asterisk.md");
     let page = fs::read_to_string(page).expect("the page is in the repository");
     let block = |begins: &str| {
-        let blocks = page.split("```ini\n").skip(1).filter_map(|rest| rest.split("```").next());
-        let found = blocks.filter_map(|block| block.find(begins).map(|at| block[at..].to_owned())).next();
+        let mut blocks = page.split("```ini\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let found = blocks.find_map(|block| block.find(begins).map(|at| block[at..].to_owned()));
         found.unwrap_or_else(|| panic!("docs/asterisk.md has no block with {begins}"))
     };
     let filters = match version {

@@ -189,6 +189,22 @@ fn an_unnamed_sip_leg_of_the_only_channel_of_its_device_is_that_channel() {
 }
 
 #[test]
+fn a_leg_nobody_named_that_has_ended_while_it_waited_is_no_second_call() {
+    let Office { mut site, ann, .. } = office();
+    tell(&mut site, "a", started("a", Hop::ToPbx, "trunk", "101"));
+    ring(&mut site, "b", "101");
+    let inner = Invite::b2b("c2", "101", FROM);
+    for message in [inner.text(), inner.response(180, "p1"), inner.response(486, "p1")] {
+        site.see(&message);
+    }
+    tell(&mut site, "b", LegEvent::Ended(LegEnd::Rejected(486)));
+    tell(&mut site, "a", LegEvent::Ended(LegEnd::Rejected(486)));
+    site.wait(5_000);
+    assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::Declined)]);
+    assert_eq!(site.calls.len(), 1);
+}
+
+#[test]
 fn a_channel_and_its_invite_meet_by_audio_port_before_the_call_id_is_known() {
     let Office { mut site, ann, .. } = office();
     tell(&mut site, "a", started("a", Hop::ToPbx, "trunk", "101"));

@@ -90,7 +90,7 @@ impl Site {
                 Effect::Merged { from, .. } => {
                     self.calls.remove(from);
                 }
-                Effect::Dropped("leg_of_ended_call") => {}
+                Effect::Dropped("leg_of_ended_call" | "unnamed_leg") => {}
                 Effect::Dropped(what) => panic!("dropped: {what}"),
             }
         }

@@ -206,8 +206,7 @@ async fn over_tls_it_is_the_same() {
     {
         let folder = Folder::new("esl-tls-untrusted");
         let daemon = Daemon::start_with(&folder, &more("on")).await;
-        until("nobody vouches for the certificate", async || daemon.output().contains("no TLS with").then_some(()))
-            .await;
+        until("nobody vouches for the certificate", async || daemon.output().contains(": TLS: ").then_some(())).await;
         assert_eq!(pbx.subscribed(), 0);
     }
     let daemon = Daemon::start_with(&folder, &more("insecure")).await;

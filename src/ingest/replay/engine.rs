@@ -1,48 +1,44 @@
 //! What SIP and connectors say, through tracker and switchboard on the capture's clock.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::calls::Calls;
 use super::copies::{Copies, Copy};
 use super::links::{Links, LinksError};
-use super::news::{News, Origin, QueueEvent, Registration, RegistrationOutcome, Totals};
-use super::office::{EXPIRES_MAX_S, Office};
-use super::registrations::{Registrations, unasked};
+use super::news::{News, Origin, RegistrationOutcome, Totals};
+use super::office::Office;
+use super::registrations::Registrations;
 use super::sockets::Sockets;
 use super::tally::Tally;
 use super::timeline::Timeline;
 use crate::ingest::capture::{Heard, Skipped};
-use crate::model::{
-    BindingSource, FeedKind, Hop, LegEvent, LegKey, LegStart, Now, PbxEvent, PbxId, Transition, UnixMillis,
-};
-use crate::registry::{ReportedContact, ReportedMember, ReportedQueue, merged};
+use crate::model::{Hop, LegEvent, LegStart, Now, PbxEvent, Transition, UnixMillis};
 use crate::sip::dialog::{Seen, Sighting, Tracker};
-use crate::sip::registrar::{Decision, Policy, Snapshot, bindings_from_response};
 use crate::sip::{HeaderError, Message, Method, ScanError, scan};
 use crate::switchboard::{CompiledPlan, Effect, Input, NumberClass, Switchboard, View as _};
 
 /// Everything but the taking apart of packets and logs.
 pub(super) struct Engine {
-    office: Office,
-    plan: CompiledPlan,
-    tracker: Tracker,
-    switchboard: Switchboard,
-    timeline: Timeline,
-    copies: Copies,
-    registrations: Registrations,
-    sockets: Sockets,
-    calls: Calls,
-    tally: Tally,
-    by_outcome: BTreeMap<RegistrationOutcome, u64>,
-    captured_twice: u64,
-    on_other_ways: u64,
-    malformed: BTreeMap<&'static str, u64>,
-    dropped: BTreeMap<&'static str, u64>,
-    from: Option<UnixMillis>,
-    news: Vec<News>,
+    pub(super) office: Office,
+    pub(super) plan: CompiledPlan,
+    pub(super) tracker: Tracker,
+    pub(super) switchboard: Switchboard,
+    pub(super) timeline: Timeline,
+    pub(super) copies: Copies,
+    pub(super) registrations: Registrations,
+    pub(super) sockets: Sockets,
+    pub(super) calls: Calls,
+    pub(super) tally: Tally,
+    pub(super) by_outcome: BTreeMap<RegistrationOutcome, u64>,
+    pub(super) captured_twice: u64,
+    pub(super) on_other_ways: u64,
+    pub(super) malformed: BTreeMap<&'static str, u64>,
+    pub(super) dropped: BTreeMap<&'static str, u64>,
+    pub(super) from: Option<UnixMillis>,
+    pub(super) news: Vec<News>,
     /// What the tracker said last; kept for its allocation.
-    events: Vec<PbxEvent>,
-    transitions: Vec<Transition>,
+    pub(super) events: Vec<PbxEvent>,
+    pub(super) transitions: Vec<Transition>,
 }
 
 impl Engine {
@@ -156,91 +152,6 @@ impl Engine {
         self.news
     }
 
-    /// Takes what a connector says happened on a leg.
-    pub(super) fn leg(&mut self, event: &PbxEvent, now: Now) {
-        match &event.event {
-            LegEvent::Started(start) => {
-                if let Some(queue) = &start.queue {
-                    self.office.ensure_queue(queue);
-                }
-                let endpoint = start.endpoint.as_ref().map(|endpoint| endpoint.user.as_str()).unwrap_or_default();
-                if self.office.by_user(endpoint).is_none() && self.plan.read(endpoint).class == NumberClass::Internal {
-                    self.office.appear(endpoint, Origin::Connector, Some(now.unix));
-                }
-            }
-            LegEvent::Queued(queued) => self.office.ensure_queue(&queued.queue),
-            _ => {}
-        }
-        self.apply(now, &Input::Event(event));
-    }
-
-    /// Takes a connector's list of all live legs.
-    pub(super) fn legs(&mut self, feed: FeedKind, legs: &HashSet<LegKey>, now: Now) {
-        let pbx = self.office.pbx_id();
-        self.apply(now, &Input::Snapshot { pbx, feed, legs });
-    }
-
-    /// Takes what a connector says the contacts of a user are.
-    pub(super) fn contacts(&mut self, user: &str, contacts: &[ReportedContact], complete: bool, now: Now) {
-        let known = self.office.by_user(user);
-        let device = match known {
-            None if !contacts.is_empty() => self.office.appear(user, Origin::Connector, Some(now.unix)),
-            known => known,
-        };
-        let Some(id) = device else { return };
-        let before = self.office.phone(id).map(|phone| phone.bindings.as_slice()).unwrap_or_default();
-        let max_ms = u64::from(EXPIRES_MAX_S) * 1000;
-        let (after, _) = merged(before, contacts, complete, max_ms, now);
-        let news = self.office.bind(id, after, now, "unregistered");
-        self.news.extend(news.into_iter().map(News::Transition));
-    }
-
-    /// Takes a connector's word that a contact is gone.
-    pub(super) fn contact_gone(&mut self, user: &str, uri: &str, now: Now) {
-        let Some(id) = self.office.by_user(user) else { return };
-        let bindings = self.office.phone(id).map(|phone| phone.bindings.clone()).unwrap_or_default();
-        let left = bindings.into_iter().filter(|binding| *binding.contact != *uri).collect();
-        let news = self.office.bind(id, left, now, "unregistered");
-        self.news.extend(news.into_iter().map(News::Transition));
-    }
-
-    /// Takes what a connector says of queues: all members of these.
-    pub(super) fn queues(&mut self, queues: &[ReportedQueue], now: Now) {
-        for queue in queues {
-            let events = self.office.queue_reported(queue, now);
-            self.queue_events(events);
-        }
-    }
-
-    /// Takes what a connector says of one member.
-    pub(super) fn member(&mut self, queue: &str, member: &ReportedMember, now: Now) {
-        let events = self.office.member_reported(queue, member, now);
-        self.queue_events(events);
-    }
-
-    /// Takes a connector's word that a member left.
-    pub(super) fn member_gone(&mut self, queue: &str, user: &str, now: Now) {
-        let events = self.office.member_gone(queue, user, now);
-        self.queue_events(events);
-    }
-
-    /// The PBX everything belongs to.
-    pub(super) fn pbx(&self) -> PbxId {
-        self.office.pbx_id()
-    }
-
-    /// A connector's log is part of the capture: SIP legs wait a moment for their name there.
-    pub(super) fn is_led(&mut self) {
-        self.office.led = true;
-    }
-
-    fn queue_events(&mut self, events: Vec<QueueEvent>) {
-        for event in events {
-            self.calls.count_queue_event(event.event);
-            self.news.push(News::Queue(event));
-        }
-    }
-
     /// Lets capture time go on to a stamp: what falls due on the way happens at its own time.
     pub(super) fn pass(&mut self, at_us: i64) -> Now {
         let before = self.timeline.now();
@@ -307,92 +218,6 @@ impl Engine {
         }
     }
 
-    /// An answer to a REGISTER.
-    fn answered(
-        &mut self,
-        key: u64,
-        message: &Message<'_>,
-        status: u16,
-        heard: &Heard<'_>,
-        now: Now,
-    ) -> Result<(), &'static str> {
-        if status < 200 {
-            return Ok(());
-        }
-        let asked = self.registrations.answer(key);
-        let is_first = asked.as_ref().is_none_or(|(_, is_first)| *is_first);
-        let asked = asked.map(|(asked, _)| asked.clone());
-        let facts = asked.as_ref().map(|asked| &asked.facts);
-        let (mut outcome, mut device, mut expires_s) = (RegistrationOutcome::Refused, None, None);
-        if status < 300 {
-            let snapshot = bindings_from_response(message, facts, &POLICY, now).map_err(HeaderError::label)?;
-            let Some(snapshot) = snapshot else { return Err("register_malformed") };
-            if let Some(source) = heard.source {
-                self.sockets.accepts_registrations(source);
-            }
-            expires_s = snapshot.bindings().map(|binding| binding.expires_at - now.tick).max();
-            let is_query = asked.as_ref().is_some_and(|asked| asked.is_query);
-            (outcome, device) = self.bind(&snapshot, is_query, now);
-        } else if matches!(status, 401 | 407) {
-            outcome = RegistrationOutcome::Challenged;
-        }
-        if !is_first {
-            return Ok(());
-        }
-        let mut registration = if let Some(asked) = &asked {
-            asked.outcome(outcome, now.unix)
-        } else {
-            let to = message.to().map_err(HeaderError::label)?.uri.key();
-            unasked(&to.user, &to.host, outcome, now.unix)
-        };
-        registration.status = Some(status);
-        registration.device = device.or_else(|| self.office.by_user(&registration.user));
-        registration.expires_s = expires_s.and_then(|ms| u32::try_from(ms.div_ceil(1000)).ok());
-        self.registered(registration);
-        Ok(())
-    }
-
-    /// What a 2xx lists replaces what was known.
-    fn bind(
-        &mut self,
-        snapshot: &Snapshot,
-        is_query: bool,
-        now: Now,
-    ) -> (RegistrationOutcome, Option<crate::model::DeviceId>) {
-        let lists_any = snapshot.bindings().next().is_some();
-        let known = self.office.by_user(&snapshot.user);
-        let device = match known {
-            None if lists_any => self.office.appear(&snapshot.user, Origin::Registration, Some(now.unix)),
-            known => known,
-        };
-        let Some(id) = device else {
-            let outcome = if is_query { RegistrationOutcome::Queried } else { RegistrationOutcome::Unregistered };
-            return (outcome, None);
-        };
-        let before = self.office.phone_mut(id).map(|phone| phone.bindings.as_slice()).unwrap_or_default();
-        let was_bound = !before.is_empty();
-        if let Decision::Accept { bindings, .. } = snapshot.over(before, &POLICY, now) {
-            let news = self.office.bind(id, bindings, now, "unregistered");
-            self.news.extend(news.into_iter().map(News::Transition));
-        }
-        let outcome = match (is_query, lists_any, was_bound) {
-            (true, ..) => RegistrationOutcome::Queried,
-            (_, false, _) => RegistrationOutcome::Unregistered,
-            (_, true, false) => RegistrationOutcome::Registered,
-            (_, true, true) => RegistrationOutcome::Refreshed,
-        };
-        (outcome, Some(id))
-    }
-
-    fn registered(&mut self, registration: Registration) {
-        *self.by_outcome.entry(registration.outcome).or_default() += 1;
-        let device = registration.device.or_else(|| self.office.by_user(&registration.user));
-        if let Some(phone) = device.and_then(|device| self.office.phone_mut(device)) {
-            phone.registered(registration.outcome, &registration.host, registration.at);
-        }
-        self.news.push(News::Registration(registration));
-    }
-
     fn observe(&mut self, message: &Message<'_>, heard: &Heard<'_>, now: Now) {
         let sighting = Sighting {
             message,
@@ -443,7 +268,7 @@ impl Engine {
         };
     }
 
-    fn apply(&mut self, now: Now, input: &Input<'_>) {
+    pub(super) fn apply(&mut self, now: Now, input: &Input<'_>) {
         for effect in self.switchboard.apply(now, input, &self.office) {
             match effect {
                 Effect::Call(call) => self.calls.change(&call, now.unix, &self.office, &mut self.news),
@@ -470,14 +295,5 @@ fn count(counts: &mut BTreeMap<&'static str, u64>, reason: &'static str) {
     *counts.entry(reason).or_default() += 1;
 }
 
-/// As for passive feeds of the daemon.
-const POLICY: Policy = Policy {
-    expires_min_s: 60,
-    expires_default_s: 3_600,
-    expires_max_s: EXPIRES_MAX_S,
-    contacts_max: 32,
-    overflow: crate::sip::registrar::Overflow::DropOldest,
-    source: BindingSource::Passive,
-};
 /// A capture is seldom stopped at a good moment: what ends by itself within this time is let end.
 const SETTLE_MS: u64 = 3_000;

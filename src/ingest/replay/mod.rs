@@ -4,7 +4,9 @@
 //! [`Replay::take`] takes a record after the other; [`Replay::news`] hands out what was found, as it is found, so that
 //! only what lives is kept.
 
+mod answers;
 mod calls;
+mod connectors;
 mod copies;
 mod engine;
 mod links;
@@ -12,6 +14,7 @@ mod logs;
 mod news;
 mod office;
 mod phone;
+mod queues;
 mod registrations;
 mod sockets;
 mod tally;

@@ -9,13 +9,13 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use super::links::{Links, LinksError};
-use super::news::{Names, Origin, QueueEvent, QueueHappening};
+use super::news::{Names, Origin};
 use super::phone::Phone;
 use crate::model::{
-    Account, AccountId, Binding, ContactKey, DeviceId, Member, Now, Pbx, PbxId, Queue, QueueId, SiteId, Tick,
-    Transition, UnixMillis, User, UserId, UserQueues, canonical_user,
+    Account, AccountId, Binding, ContactKey, DeviceId, Now, Pbx, PbxId, Queue, QueueId, SiteId, Tick, Transition,
+    UnixMillis, User, UserId, UserQueues, canonical_user,
 };
-use crate::registry::{ReportedMember, ReportedQueue, transitions};
+use crate::registry::transitions;
 use crate::sip::Uri;
 use crate::switchboard::{DeviceFacts, UserFacts, View};
 
@@ -30,7 +30,7 @@ pub(super) struct Office {
     users: BTreeMap<UserId, User>,
     links: BTreeSet<(UserId, DeviceId)>,
     linked: HashMap<DeviceId, SmallVec<[UserId; 4]>, Hasher>,
-    queues: BTreeMap<QueueId, Arc<Queue>>,
+    pub(super) queues: BTreeMap<QueueId, Arc<Queue>>,
     /// One entry a phone with bindings: when the first of them is gone, or was when it was filed.
     deadlines: BTreeSet<(Tick, DeviceId)>,
     /// A connector's log is part of the capture.
@@ -202,100 +202,6 @@ impl Office {
         }
     }
 
-    /// The queue of this name, which appears if it is new.
-    pub(super) fn ensure_queue(&mut self, name: &str) {
-        self.queue_mut(name);
-    }
-
-    /// Takes what a connector says of a queue and all its members, and says what is new.
-    pub(super) fn queue_reported(&mut self, queue: &ReportedQueue, now: Now) -> Vec<QueueEvent> {
-        let Some(known) = self.queue_mut(&queue.name) else { return Vec::new() };
-        known.number.clone_from(&queue.number);
-        let before: Vec<DeviceId> = known.members.iter().map(|member| member.device).collect();
-        let mut events = Vec::new();
-        let mut there = Vec::new();
-        for member in &queue.members {
-            there.extend(self.appear(&member.user, Origin::Connector, Some(now.unix)));
-            events.extend(self.member_reported(&queue.name, member, now));
-        }
-        let gone: Vec<DeviceId> = before.into_iter().filter(|device| !there.contains(device)).collect();
-        for device in gone {
-            events.extend(self.remove_member(&queue.name, device, now));
-        }
-        events
-    }
-
-    /// Takes what a connector says of one member, and says what is new.
-    pub(super) fn member_reported(&mut self, queue: &str, member: &ReportedMember, now: Now) -> Vec<QueueEvent> {
-        let Some(device) = self.appear(&member.user, Origin::Connector, Some(now.unix)) else { return Vec::new() };
-        let Some(queue) = self.queue_mut(queue) else { return Vec::new() };
-        let new = Member {
-            device,
-            paused: member.paused,
-            pause_reason: member.pause_reason.clone(),
-            penalty: member.penalty,
-            kind: member.kind,
-            state: member.state,
-            since: now.unix,
-        };
-        let happened = match queue.members.binary_search_by_key(&device, |member| member.device) {
-            Err(at) => {
-                queue.members.insert(at, new);
-                Some(QueueHappening::MemberAdded)
-            }
-            Ok(at) => queue.members.get_mut(at).and_then(|known| {
-                let was_paused = known.paused;
-                *known = Member { since: known.since, ..new };
-                match (was_paused, member.paused) {
-                    (false, true) => Some(QueueHappening::MemberPaused),
-                    (true, false) => Some(QueueHappening::MemberUnpaused),
-                    _ => None,
-                }
-            }),
-        };
-        happened.map(|event| queue_event(queue, event, device, now)).into_iter().collect()
-    }
-
-    /// Takes a connector's word that a member left.
-    pub(super) fn member_gone(&mut self, queue: &str, user: &str, now: Now) -> Vec<QueueEvent> {
-        let device = self.by_user(user);
-        device.map(|device| self.remove_member(queue, device, now)).unwrap_or_default()
-    }
-
-    fn remove_member(&mut self, queue: &str, device: DeviceId, now: Now) -> Vec<QueueEvent> {
-        let Some(queue) = self.queue_mut(queue) else { return Vec::new() };
-        let Ok(at) = queue.members.binary_search_by_key(&device, |member| member.device) else { return Vec::new() };
-        queue.members.remove(at);
-        vec![queue_event(queue, QueueHappening::MemberRemoved, device, now)]
-    }
-
-    /// None when there are too many queues, or this one has no name.
-    fn queue_mut(&mut self, name: &str) -> Option<&mut Queue> {
-        let known = self.queue_by_name(PBX, name);
-        let id = match known {
-            Some(id) => id,
-            None if name.is_empty() || self.queues.len() >= QUEUES_MAX => return None,
-            None => {
-                let id = super::links::queue_id(self.queues.len() + 1);
-                let (name, created_at) = (name.to_owned(), UnixMillis(0));
-                let queue = Queue {
-                    id,
-                    account: ACCOUNT,
-                    pbx: PBX,
-                    name,
-                    number: None,
-                    members: Vec::new(),
-                    created_at,
-                    reported: true,
-                    absent_since: None,
-                };
-                self.queues.insert(id, Arc::new(queue));
-                id
-            }
-        };
-        self.queues.get_mut(&id).map(Arc::make_mut)
-    }
-
     /// Puts in what the links file says.
     fn furnish(&mut self, links: &Links) {
         for line in &links.devices {
@@ -422,27 +328,15 @@ impl View for Office {
     }
 }
 
-fn queue_event(queue: &Queue, event: QueueHappening, device: DeviceId, now: Now) -> QueueEvent {
-    QueueEvent {
-        at: now.unix,
-        queue: Some(queue.id),
-        name: queue.name.clone(),
-        event,
-        call: None,
-        device: Some(device),
-    }
-}
-
 fn contact_key(contact: &str) -> Option<ContactKey> {
     Uri::parse(contact).ok().map(|uri| uri.key())
 }
 
-const ACCOUNT: AccountId = AccountId(Uuid::from_u128(0x6163_636f_756e_8000_8000_0000_0000_0001));
-const PBX: PbxId = PbxId(Uuid::from_u128(0x7062_7800_0000_8000_8000_0000_0000_0001));
+pub(super) const ACCOUNT: AccountId = AccountId(Uuid::from_u128(0x6163_636f_756e_8000_8000_0000_0000_0001));
+pub(super) const PBX: PbxId = PbxId(Uuid::from_u128(0x7062_7800_0000_8000_8000_0000_0000_0001));
 const SITE: SiteId = SiteId(Uuid::from_u128(0x7369_7465_0000_8000_8000_0000_0000_0001));
 /// As for the PBX that the daemon makes at its first start.
 const GRACE_S: u32 = 300;
 const GRACE_MS: u64 = 300_000;
 pub(super) const EXPIRES_MAX_S: u32 = 3_600;
 const DEVICES_MAX: usize = 1_000_000;
-const QUEUES_MAX: usize = 10_000;
