@@ -15,7 +15,7 @@ use crate::store::Seq;
 /// Puts a device into a queue. One that is in it stays as it is.
 ///
 /// # Errors
-/// As [`ask`]; of a queue that no feed reports, what the registry refuses with.
+/// As `ask`; of a queue that no feed reports, what the registry refuses with.
 pub async fn join(state: &AppState, queue: &Queue, device: &Device, penalty: u32) -> Result<()> {
     if !queue.is_fed() {
         let since = state.clock.now().unix;
