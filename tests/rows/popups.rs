@@ -38,6 +38,7 @@ async fn t15_queue_set_notifies_before_the_answer_and_queue_not_set_once_the_use
         world.see(&call.hung_up(1)).await;
         let ended = world.call(round, "ended").await;
         assert_eq!(ended["queue"], queue["id"]);
+        bobs.wait("the end of Bob's", |event| event.data["state"] == "ended").await;
         assert_eq!(states(&bobs), ["offered", "answered", "ended"], "{round}");
         assert_eq!(world.reasons(&ended, &ann).await.first().map(String::as_str), Some("offered"));
         assert_eq!(world.reasons(&ended, &bob).await.first().map(String::as_str), Some("queue_not_set"));
