@@ -141,7 +141,7 @@ pub(super) fn refresh_parties(live: &mut LiveCall, context: &mut Context<'_>) {
         offer.caller != call.caller
             || offer.callee != call.callee
             || offer.direction != call.direction
-            || offer.queue != queue
+            || queue.is_some_and(|queue| offer.queue != Some(queue))
     };
     for at in open_offers(live, stale) {
         emit(live, context, at);
@@ -194,7 +194,7 @@ fn consider(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device
 
 /// Puts the call on the user's screen: a new offer, or the same one again after it had been closed.
 fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: Option<DeviceId>) {
-    let now = context.now.unix;
+    let (now, queue) = (context.now.unix, live.queue());
     let at = if let Some(at) = live.call.offers.iter().position(|offer| offer.user == user) {
         let Some(offer) = live.call.offers.get_mut(at) else { return };
         if is_open(offer) {
@@ -204,6 +204,7 @@ fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: O
             return;
         }
         offer.state = OfferState::Offered;
+        offer.queue = queue;
         offer.reason = None;
         offer.answered_at = None;
         offer.closed_at = None;
@@ -211,7 +212,7 @@ fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: O
         offer.expires_at.0 = now.0 + OFFERED_MS;
         at
     } else {
-        let (call, queue) = (&live.call, live.queue());
+        let call = &live.call;
         let offer = Offer {
             id: OfferId::derive(context.site, call.id, user),
             account: call.account,
@@ -286,7 +287,8 @@ fn emit(live: &mut LiveCall, context: &mut Context<'_>, at: usize) {
     let call = &mut live.call;
     let Some(offer) = call.offers.get_mut(at) else { return };
     offer.version += 1;
-    offer.queue = queue;
+    // A popup keeps the queue it came from; the call may have gone on to somebody else.
+    offer.queue = queue.or(offer.queue);
     offer.direction = call.direction;
     offer.caller.clone_from(&call.caller);
     offer.callee.clone_from(&call.callee);

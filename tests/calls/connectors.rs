@@ -134,6 +134,20 @@ fn what_rings_after_the_queue_was_left_is_a_direct_call() {
 }
 
 #[test]
+fn a_popup_keeps_its_queue_when_the_call_is_sent_on() {
+    let Office { mut site, ann, queue, .. } = office();
+    caller_queues(&mut site);
+    ring(&mut site, "b1", "101");
+    tell(&mut site, "b1", LegEvent::Answered);
+    tell(&mut site, "a", LegEvent::Unqueued);
+    tell(&mut site, "b1", LegEvent::Referred);
+    ring(&mut site, "b2", "102");
+    let shown: Vec<_> = site.offers.values().filter(|states| states[0].user == ann).flatten().collect();
+    assert_eq!(shown.len(), 2, "offered and answered, and nothing more was said: {shown:#?}");
+    assert!(shown.iter().all(|offer| offer.queue == Some(queue)));
+}
+
+#[test]
 fn a_call_that_both_feeds_see_is_one_call_one_leg_one_popup() {
     let Office { mut site, ann, .. } = office();
     let outer = Invite::from_trunk("c1", "+14155550100", "101");
