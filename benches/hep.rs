@@ -29,6 +29,10 @@ use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// As the daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let recorder = hookswitch::metrics::install();
     let clock = Clock::manual(UnixMillis(1_790_000_000_000));
@@ -51,7 +55,8 @@ async fn run(clock: &Clock, registry: &Arc<Registry>, defaults: &Defaults, page:
     let mut alone = Alone::new(registry, defaults);
     let mut bytes = 0;
     let mut database = Duration::ZERO;
-    for round in 0..ROUNDS + WARM_UP {
+    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    for round in 0..rounds + WARM_UP {
         let (process, thread) = (Cpu::of(ClockId::ProcessCPUTime), Cpu::now());
         let packets = office::packets(office::PHONES + round * UNITS, UNITS);
         let spent = through(&intake, &packets, clock).await;

@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use support::daemon::Daemon;
 use support::folder::Folder;
 
+/// As the daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(run());

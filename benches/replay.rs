@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 use hookswitch::ingest::capture::Captures;
 use hookswitch::ingest::replay::{Links, News, Replay, Totals};
 
+/// As the daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let messages: u64 = std::env::var("MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/bench-replay-{messages}.pcap"));

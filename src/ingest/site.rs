@@ -297,8 +297,7 @@ impl SiteTask {
     }
 
     fn keep_call(&self, call: &Arc<Call>) {
-        let before = self.registry.live.call(call.id).map(|before| before.state);
-        self.registry.live.put_call(call.clone());
+        let before = self.registry.live.put_call(call.clone()).map(|before| before.state);
         if before == Some(call.state) {
             return;
         }

@@ -3,6 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use foldhash::quality::RandomState;
+use smallvec::SmallVec;
+
 use super::Streams;
 use crate::model::{AccountId, Call, CallId, CallState, Offer, OfferState, Queue, UserId};
 use crate::store::Journal;
@@ -18,7 +21,7 @@ pub struct Live {
 
 #[derive(Debug, Default)]
 struct Inner {
-    calls: HashMap<CallId, Arc<Call>>,
+    calls: HashMap<CallId, Arc<Call>, RandomState>,
     by_account: BTreeSet<(AccountId, CallId)>,
     by_user: BTreeSet<(UserId, CallId)>,
 }
@@ -28,11 +31,12 @@ impl Live {
         Self { inner: RwLock::default(), journal, streams, calls_max }
     }
 
-    /// Notes how a call now stands; an ended one leaves for the history.
-    pub fn put_call(&self, call: Arc<Call>) {
+    /// Notes how a call now stands, and returns how it stood before; an ended one leaves for the history.
+    pub fn put_call(&self, call: Arc<Call>) -> Option<Arc<Call>> {
         let before = self.remember(call.clone());
         self.tell_line(before.as_deref(), &call);
         self.journal.record_call(call);
+        before
     }
 
     /// The callers who wait in a queue, first come first, each in its call.
@@ -78,25 +82,32 @@ impl Live {
     /// Puts in what the database had, without writing it again; what was there before comes back.
     pub(super) fn remember(&self, call: Arc<Call>) -> Option<Arc<Call>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let known = inner.calls.remove(&call.id);
-        if let Some(before) = &known {
-            inner.by_account.remove(&(before.account, before.id));
-            for offer in &before.offers {
-                inner.by_user.remove(&(offer.user, before.id));
-            }
-        }
-        if call.state == CallState::Ended {
-            return known;
-        }
-        if inner.calls.len() >= self.calls_max {
+        let Inner { calls, by_account, by_user } = &mut *inner;
+        let over = call.state == CallState::Ended;
+        if !over && calls.len() >= self.calls_max && !calls.contains_key(&call.id) {
             super::count_dropped("live_calls_max");
-            return known;
+            return None;
         }
-        inner.by_account.insert((call.account, call.id));
-        for offer in call.offers.iter().filter(|offer| is_open(offer)) {
-            inner.by_user.insert((offer.user, call.id));
+        let known = if over { calls.remove(&call.id) } else { calls.insert(call.id, call.clone()) };
+        // Most changes leave a call where it was: only what differs is filed anew.
+        let account = (!over).then_some(call.account);
+        let known_account = known.as_deref().map(|before| before.account);
+        if let Some(left) = known_account.filter(|_| known_account != account) {
+            by_account.remove(&(left, call.id));
         }
-        inner.calls.insert(call.id, call);
+        if let Some(entered) = account.filter(|_| known_account != account) {
+            by_account.insert((entered, call.id));
+        }
+        let users = |call: &Call| -> SmallVec<[UserId; 8]> {
+            call.offers.iter().filter(|offer| is_open(offer)).map(|offer| offer.user).collect()
+        };
+        let (before, after) = (known.as_deref().map(users).unwrap_or_default(), users(&call));
+        for user in before.iter().filter(|user| over || !after.contains(user)) {
+            by_user.remove(&(*user, call.id));
+        }
+        for user in after.iter().filter(|user| !over && !before.contains(user)) {
+            by_user.insert((*user, call.id));
+        }
         known
     }
 

@@ -28,7 +28,9 @@ pub fn scan(bytes: &[u8]) -> Result<Message<'_>, ScanError> {
     if bytes.iter().skip(blank).all(is_padding) {
         return Err(ScanError::Keepalive);
     }
-    let (line_end, mut at) = line(bytes, blank).map_err(|_| ScanError::NotSip)?;
+    // One search over the whole head, not one a line: lines are short, and beginning a search costs more than they do.
+    let mut breaks = memchr::memchr_iter(b'\n', bytes).skip(bytes.iter().take(blank).filter(|b| **b == b'\n').count());
+    let (line_end, mut at) = line(bytes, blank, &mut breaks).ok_or(ScanError::NotSip)?;
     let start = start_line(bytes.get(blank..line_end).unwrap_or_default())?;
     let mut message = Message {
         raw: bytes,
@@ -43,13 +45,13 @@ pub fn scan(bytes: &[u8]) -> Result<Message<'_>, ScanError> {
     // The empty line after the headers may be missing, but not half a header.
     while at < bytes.len() {
         let begin = at;
-        let (mut end, mut next) = line(bytes, at)?;
+        let (mut end, mut next) = line(bytes, at, &mut breaks).ok_or(ScanError::Truncated)?;
         if end == begin {
             at = next;
             break;
         }
         while matches!(bytes.get(next), Some(b' ' | b'\t')) {
-            (end, next) = line(bytes, next)?;
+            (end, next) = line(bytes, next, &mut breaks).ok_or(ScanError::Truncated)?;
         }
         if end - begin > LINE_LEN_MAX {
             return Err(ScanError::LineTooLong);
@@ -70,7 +72,7 @@ impl<'a> Message<'a> {
             return Err(ScanError::TooManyHeaders);
         }
         let bytes = self.raw.get(begin..end).unwrap_or_default();
-        let colon = memchr::memchr(b':', bytes).unwrap_or(0);
+        let colon = bytes.iter().position(|byte| *byte == b':').unwrap_or(0);
         let name = bytes.get(..colon).unwrap_or_default().trim_ascii_end();
         let known = Name::of(name);
         if known == Name::Other && !is_token(name) {
@@ -108,12 +110,11 @@ impl<'a> Message<'a> {
     }
 }
 
-/// End of the line that starts at `begin`, without its line break, and where the next one starts.
-fn line(bytes: &[u8], begin: usize) -> Result<(usize, usize), ScanError> {
-    let rest = bytes.get(begin..).unwrap_or_default();
-    let break_at = begin + memchr::memchr(b'\n', rest).ok_or(ScanError::Truncated)?;
+/// End of the line that starts at `begin`, without its line break, and where the next one starts; none when it has no end.
+fn line(bytes: &[u8], begin: usize, breaks: &mut impl Iterator<Item = usize>) -> Option<(usize, usize)> {
+    let break_at = breaks.next()?;
     let has_return = break_at > begin && bytes.get(break_at - 1) == Some(&b'\r');
-    Ok((break_at - usize::from(has_return), break_at + 1))
+    Some((break_at - usize::from(has_return), break_at + 1))
 }
 
 fn start_line(line: &[u8]) -> Result<StartLine<'_>, ScanError> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::call::LiveCall;
@@ -11,11 +12,11 @@ use crate::model::{AccountId, CallId, LegRole, LegStart, Now, PbxId};
 /// Names under which live calls can be found again.
 #[derive(Default)]
 pub(super) struct JoinIndex {
-    calls: HashMap<Key, CallId>,
-    keys: HashMap<CallId, Vec<Key>>,
+    calls: HashMap<Key, CallId, RandomState>,
+    keys: HashMap<CallId, Vec<Key>, RandomState>,
     /// Calls by the numbers at their ends, so that a leg is not held against every live call. A call stands here under
     /// each number it ever had.
-    numbers: HashMap<Key, SmallVec<[CallId; 1]>>,
+    numbers: HashMap<Key, SmallVec<[CallId; 1]>, RandomState>,
 }
 
 /// What was found for a leg.
@@ -45,7 +46,7 @@ impl JoinIndex {
     /// Session-ID; last, the same caller on the same PBX while exactly one such call waits for it.
     pub fn find(
         &self,
-        calls: &HashMap<CallId, LiveCall>,
+        calls: &HashMap<CallId, LiveCall, RandomState>,
         pbx: PbxId,
         account: AccountId,
         now: Now,

@@ -308,11 +308,11 @@ impl Switchboard {
     /// The call of a new leg: the one it joins, else its own. A call between two tenants of one PBX is a call of each,
     /// whatever the legs say of one another: neither may see, nor end, what is on the other's screens.
     fn call_for(&self, start: &LegStart, joined: Option<CallId>, tenant: Option<AccountId>) -> CallId {
-        let own = CallId::derive(self.site, &start.call_key);
-        let Some(tenant) = tenant else { return joined.unwrap_or(own) };
+        let own = || CallId::derive(self.site, &start.call_key);
+        let Some(tenant) = tenant else { return joined.unwrap_or_else(own) };
         let fits = |id: &CallId| self.calls.get(id).is_none_or(|call| call.may_belong_to(tenant));
         let apart = || CallId::derive(self.site, &format!("{};account={tenant}", start.call_key));
-        [joined.unwrap_or(own), own].into_iter().find(fits).unwrap_or_else(apart)
+        joined.filter(fits).unwrap_or_else(|| Some(own()).filter(fits).unwrap_or_else(apart))
     }
 }
 

@@ -24,6 +24,8 @@ mod waiting;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 pub use effect::Effect;
 pub use number::{CompiledPlan, Number, NumberClass};
 pub use preview::{PreviewQuestion, PreviewRow, preview};
@@ -63,14 +65,14 @@ pub enum Input<'a> {
 /// All live calls of one site.
 pub struct Switchboard {
     site: SiteId,
-    calls: HashMap<CallId, LiveCall>,
-    by_leg: HashMap<LegKey, CallId>,
+    calls: HashMap<CallId, LiveCall, RandomState>,
+    by_leg: HashMap<LegKey, CallId, RandomState>,
     joins: JoinIndex,
     pairing: Pairing,
     /// Each live call's own deadline, for calls whose end nobody saw, and when an ended call is forgotten.
     deadlines: BTreeSet<(Tick, CallId)>,
     /// Calls that ended a moment ago: a copy that comes late must not start them anew.
-    ended: HashSet<CallId>,
+    ended: HashSet<CallId, RandomState>,
     plans: HashMap<AccountId, Arc<CompiledPlan>>,
 }
 
@@ -80,12 +82,12 @@ impl Switchboard {
     pub fn new(site: SiteId) -> Self {
         Self {
             site,
-            calls: HashMap::new(),
-            by_leg: HashMap::new(),
+            calls: HashMap::default(),
+            by_leg: HashMap::default(),
             joins: JoinIndex::default(),
             pairing: Pairing::default(),
             deadlines: BTreeSet::new(),
-            ended: HashSet::new(),
+            ended: HashSet::default(),
             plans: HashMap::new(),
         }
     }

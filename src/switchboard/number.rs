@@ -1,17 +1,21 @@
 //! The number plan: which numbers are inside the office, and what the outside ones are called in E.164.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, Region};
 
 use crate::model::NumberPlan;
 
 /// A [`NumberPlan`] made ready to be asked about every call.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CompiledPlan {
     source: NumberPlan,
     region: Option<Region>,
     dids: HashSet<String>,
+    /// Outside numbers read lately and what they are in E.164: reading one costs as much as all else about its call, and
+    /// a call says the same numbers on each of its legs.
+    read_lately: Mutex<HashMap<Box<str>, Option<Box<str>>>>,
 }
 
 /// A number as the plan reads it.
@@ -48,7 +52,7 @@ impl CompiledPlan {
     pub fn new(plan: &NumberPlan) -> Self {
         let region = plan.default_country.to_ascii_uppercase().parse().ok();
         let dids = plan.dids.iter().map(|did| e164(did, region).unwrap_or_else(|| digits(did))).collect();
-        Self { source: plan.clone(), region, dids }
+        Self { source: plan.clone(), region, dids, read_lately: Mutex::default() }
     }
 
     /// Whether it was compiled from this very plan.
@@ -102,14 +106,29 @@ impl CompiledPlan {
 
     fn outside(&self, raw: &str, plain: &str) -> Number {
         // Trunks often drop the `+` of a number in international notation; read it so when the national reading fails.
-        let bare_international =
-            || (plain.len() > INTERNATIONAL_DIGITS_MIN).then(|| e164(&format!("+{plain}"), None))?;
-        let text = e164(raw, self.region).or_else(bare_international);
+        let text = self.e164(raw, plain);
         let own = self.dids.contains(text.as_deref().unwrap_or(plain)) || self.dids.contains(plain);
         Number {
             text: text.unwrap_or_else(|| raw.to_owned()),
             class: if own { NumberClass::OwnDid } else { NumberClass::External },
         }
+    }
+
+    fn e164(&self, raw: &str, plain: &str) -> Option<String> {
+        let mut lately = self.read_lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lately.get(raw) {
+            return known.as_deref().map(str::to_owned);
+        }
+        let bare_international =
+            || (plain.len() > INTERNATIONAL_DIGITS_MIN).then(|| e164(&format!("+{plain}"), None))?;
+        let text = e164(raw, self.region).or_else(bare_international);
+        if raw.len() <= NUMBER_BYTES_MAX {
+            if lately.len() >= READ_LATELY_MAX {
+                lately.clear();
+            }
+            lately.insert(raw.into(), text.as_deref().map(Into::into));
+        }
+        text
     }
 }
 
@@ -138,6 +157,9 @@ fn is_number(raw: &str) -> bool {
 fn is_internal_length(plan: &NumberPlan, digits: &str) -> bool {
     u8::try_from(digits.len()).is_ok_and(|length| plan.internal_lengths.contains(&length))
 }
+
+/// Outside numbers remembered of an account: some hundred kilobytes.
+const READ_LATELY_MAX: usize = 2_048;
 
 /// Longer "numbers" are not worth parsing: E.164 ends at 15 digits, separators and an extension double that.
 const NUMBER_BYTES_MAX: usize = 40;

@@ -210,7 +210,7 @@ impl Engine {
                 let key = self.registrations.key(call_id, cseq.number);
                 self.answered(key, message, status, heard, now)
             }
-            (Method::Options | Method::Publish | Method::Subscribe, _) => Ok(()),
+            (method, status) if !Tracker::concerns(method, status) => Ok(()),
             _ => {
                 self.observe(message, heard, now);
                 Ok(())

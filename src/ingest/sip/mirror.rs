@@ -8,6 +8,7 @@ use foldhash::quality::RandomState;
 
 use crate::ingest::site::Observation;
 use crate::model::{Binding, BindingSource, FeedKind, Now, PbxId, Transport};
+use crate::sip::dialog::Tracker;
 use crate::sip::registrar::{RegisterRequest, RequestFacts, bindings_from_response};
 use crate::sip::{Message, Method};
 
@@ -66,6 +67,9 @@ impl Mirror {
         }
         let Ok(cseq) = message.cseq() else { return "malformed" };
         let Some(call_id) = message.call_id() else { return "malformed" };
+        if cseq.method != Method::Register && !Tracker::concerns(cseq.method, message.status()) {
+            return "ignored";
+        }
         if message.from().is_err() || message.to().is_err() {
             return "malformed";
         }
@@ -79,7 +83,7 @@ impl Mirror {
                 let asked = self.memory().registers.peek(&key, now.tick).cloned();
                 registered(core, pbx, message, asked.as_ref().map(|asked| &asked.facts), now)
             }
-            (Method::Register | Method::Options | Method::Publish | Method::Subscribe, _) => "ignored",
+            (Method::Register, _) => "ignored",
             _ => {
                 core.sites.observe(Observation {
                     pbx,

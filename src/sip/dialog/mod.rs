@@ -74,6 +74,17 @@ impl Tracker {
         Self { threads: HashMap::default(), deadlines: BTreeSet::new(), early_bytes: 0, threads_max }
     }
 
+    /// Whether a message can mean anything to a tracker: a request's method, or a response's `CSeq` method and status. What
+    /// can't need not be brought before one.
+    #[must_use]
+    pub fn concerns(method: Method<'_>, status: Option<u16>) -> bool {
+        match (method, status) {
+            (Method::Invite, _) | (Method::Refer, None | Some(200..300)) => true,
+            (Method::Update | Method::Cancel | Method::Ack | Method::Bye, None) => true,
+            _ => false,
+        }
+    }
+
     /// Takes one message and appends what it means to `out`.
     pub fn observe(&mut self, now: Now, sighting: &Sighting<'_>, out: &mut Vec<PbxEvent>) -> Seen {
         self.try_observe(now, sighting, out).unwrap_or_else(Seen::Broken)
@@ -291,12 +302,11 @@ impl Tracker {
         let message = sighting.message;
         let Some(status) = message.status() else { return Ok(Seen::Ignored) };
         let cseq = message.cseq()?;
-        let refer = cseq.method == Method::Refer && (200..300).contains(&status);
-        if !refer && cseq.method != Method::Invite {
+        if !Self::concerns(cseq.method, Some(status)) {
             return Ok(Seen::Ignored);
         }
         let Some(thread) = self.threads.get_mut(call_id) else { return Ok(self.keep_early(now, sighting, call_id)) };
-        if refer {
+        if cseq.method == Method::Refer {
             for leg in thread.legs.iter().filter(|leg| leg.phase == Phase::Answered) {
                 let evidence = format!("REFER accepted, Call-ID {call_id}");
                 let (pbx, feed, key) = (leg.pbx, leg.feed, leg.key.clone());
