@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use crate::ami::Ami;
 use crate::support::folder::Folder;
 use crate::support::ports::Ports;
-use crate::support::process::{Process, command};
+use crate::support::process::Process;
 use crate::support::wait::until;
 
 /// A running Asterisk.
@@ -130,7 +131,7 @@ fn write_configuration(folder: &Folder, values: &[(&str, String)]) {
 
 /// Starts it and waits until it serves.
 async fn launch(program: &Path, run: &Path, manager: SocketAddr) -> (Process, Ami) {
-    let mut asterisk = command(program.to_str().expect("the path is text"));
+    let mut asterisk = Command::new(program);
     asterisk.arg("-f").arg("-C").arg(run.join("conf/asterisk.conf"));
     let mut process = Process::start("asterisk", &mut asterisk, &run.join("console.txt"));
     let ami = until("Asterisk's manager interface is open", async || {
