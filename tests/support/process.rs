@@ -120,15 +120,16 @@ fn running() -> impl Iterator<Item = (u32, u32)> {
     })
 }
 
-/// The shell becomes the program, so that its number and status are the program's own.
+/// The shell becomes the program, so that its number and status are the program's own; the watchman is nobody's child, for
+/// a program may wait for all of its own.
 const WATCH: &str = r#"exec 3<&0 </dev/null
-(
+( (
     trap '' HUP INT TERM
     read -r _ <&3
     kill -TERM $$ 2>/dev/null
     for _ in $(seq 40); do kill -0 $$ 2>/dev/null && sleep 0.2; done
     kill -KILL 0
-) >/dev/null 2>&1 &
+) >/dev/null 2>&1 & )
 exec "$@" 3<&-"#;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What is killed is gone soon, and its ports are free then.
