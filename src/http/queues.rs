@@ -90,7 +90,8 @@ pub struct Waiter {
     /// The call.
     call: CallId,
     /// Who calls.
-    caller: Party,
+    #[schema(value_type = Party)]
+    caller: Arc<Party>,
     /// Place in the line, from 1.
     position: u32,
     /// Since when.

@@ -160,7 +160,7 @@ impl Office {
         let now = self.clock.now().unix;
         let id = CallId(self.clock.uuid());
         let number = Some("+14155550123".to_owned());
-        let caller = Party { number, external: true, ..Party::default() };
+        let caller = Arc::new(Party { number, external: true, ..Party::default() });
         let offer = Offer {
             id: OfferId::derive(site, id, user),
             account: self.account,
@@ -172,7 +172,7 @@ impl Office {
             queue: None,
             direction: Direction::Inbound,
             caller: caller.clone(),
-            callee: Party::default(),
+            callee: Arc::default(),
             offered_at: now,
             answered_at: None,
             closed_at: None,
@@ -182,7 +182,7 @@ impl Office {
         // A call without a leg turned out to be another one, and is kept nowhere.
         let leg = Leg {
             key: LegKey(id.to_string().into()),
-            call_key: id.to_string(),
+            call_key: id.to_string().into(),
             pbx: self.pbx,
             role: LegRole::ToDevice,
             device: Some(device),
@@ -201,7 +201,7 @@ impl Office {
             state: CallState::Ringing,
             direction: Direction::Inbound,
             caller,
-            callee: Party { device: Some(device), ..Party::default() },
+            callee: Party { device: Some(device), ..Party::default() }.into(),
             queue: None,
             waiting: None,
             began_at: now,

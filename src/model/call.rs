@@ -1,5 +1,7 @@
 //! Calls as people see them, and the legs they are made of.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AccountId, CallId, DeviceId, LegEnd, LegKey, Offer, PbxId, QueueId, SiteId, UnixMillis, UserId};
@@ -20,9 +22,11 @@ pub struct Call {
     /// Which way it goes, seen from the office.
     pub direction: Direction,
     /// Who calls.
-    pub caller: Party,
+    #[schema(value_type = Party)]
+    pub caller: Arc<Party>,
     /// Who was dialled.
-    pub callee: Party,
+    #[schema(value_type = Party)]
+    pub callee: Arc<Party>,
     /// The queue it came through, if any.
     pub queue: Option<QueueId>,
     /// Set while its caller waits in that queue.
@@ -132,7 +136,8 @@ pub struct Leg {
     #[schema(value_type = String)]
     pub key: LegKey,
     /// What ties legs of one call together (SIP: the Call-ID).
-    pub call_key: String,
+    #[schema(value_type = String)]
+    pub call_key: Arc<str>,
     /// The PBX whose feed showed it.
     pub pbx: PbxId,
     /// Which way it goes, seen from the PBX.

@@ -1,5 +1,7 @@
 //! Offers (popups) and the trail that says why there was one or not.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AccountId, CallId, DeviceId, Direction, OfferId, Party, QueueId, UnixMillis, UserId};
@@ -26,9 +28,11 @@ pub struct Offer {
     /// Which way the call goes.
     pub direction: Direction,
     /// Who calls.
-    pub caller: Party,
+    #[schema(value_type = Party)]
+    pub caller: Arc<Party>,
     /// Who was dialled.
-    pub callee: Party,
+    #[schema(value_type = Party)]
+    pub callee: Arc<Party>,
     /// When it was first offered.
     pub offered_at: UnixMillis,
     /// When the user's device answered.

@@ -1,6 +1,7 @@
 //! One live call: its legs, which way it goes, how it ends.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::effect::{Context, Effect};
 use super::identity::Identity;
@@ -10,7 +11,7 @@ use super::waiting::Line;
 use super::{offers, outcome};
 use crate::model::{
     AccountId, Call, CallId, CallState, CallUser, DeviceId, Direction, Leg, LegEnd, LegKey, LegRole, LegStart,
-    LegState, Now, Party, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UnixMillis, UserAction, UserId,
+    LegState, Now, PbxEvent, PbxId, Reason, RescindReason, SiteId, Tick, UnixMillis, UserAction, UserId,
 };
 
 /// A call and what is known about it only while it lives.
@@ -45,8 +46,8 @@ impl LiveCall {
             pbx,
             state: CallState::Calling,
             direction: Direction::Internal,
-            caller: Party::default(),
-            callee: Party::default(),
+            caller: Arc::default(),
+            callee: Arc::default(),
             queue: None,
             waiting: None,
             began_at: now.unix,
@@ -97,7 +98,7 @@ impl LiveCall {
         self.heard(context.now);
         self.call.legs.push(Leg {
             key: event.leg.clone(),
-            call_key: start.call_key.to_string(),
+            call_key: start.call_key.clone(),
             pbx: event.pbx,
             role: identity.role,
             device: identity.device,
@@ -160,7 +161,7 @@ impl LiveCall {
                 self.call.answered_at.get_or_insert(now);
                 if !self.call.callee.external {
                     // Of all that rang, the one that answered is who was reached.
-                    self.call.callee.device = Some(device);
+                    self.reached(Some(device));
                 }
                 self.attribute(context, device, UserAction::Answered);
                 self.device_called(context, device);
@@ -315,14 +316,16 @@ impl LiveCall {
             self.parties_known = true;
             self.call.callee = reading.callee.clone();
             // The PBX may have put a name to the number; the trunk seldom does.
-            let name = self.call.caller.name.take().filter(|_| !reading.caller.withheld);
+            let name = self.call.caller.name.clone().filter(|_| !reading.caller.withheld);
             self.call.caller = reading.caller.clone();
-            self.call.caller.name = self.call.caller.name.take().or(name);
+            if self.call.caller.name.is_none() && name.is_some() {
+                Arc::make_mut(&mut self.call.caller).name = name;
+            }
         } else if !self.parties_known && self.call.legs.len() == 1 {
             self.call.caller = reading.caller.clone();
             self.call.callee = reading.callee.clone();
         } else if self.call.callee.device.is_none() && reading.role == LegRole::ToDevice && !self.call.callee.external {
-            self.call.callee.device = reading.callee.device;
+            self.reached(reading.callee.device);
         }
         let went_outside = reading.role == LegRole::TrunkOut && reading.callee.external;
         if went_outside && self.call.caller.device.is_some() && self.is_nobody_here() {
@@ -333,6 +336,13 @@ impl LiveCall {
             self.call.queue = reading.queue;
         }
         self.call.direction = outcome::direction(&self.call.caller, &self.call.callee);
+    }
+
+    /// The device at the called end, as it is now known.
+    pub fn reached(&mut self, device: Option<DeviceId>) {
+        if self.call.callee.device != device {
+            Arc::make_mut(&mut self.call.callee).device = device;
+        }
     }
 
     /// Who was dialled is neither a device nor known to be outside.

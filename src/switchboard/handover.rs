@@ -9,7 +9,7 @@ use crate::model::{Leg, LegKey, LegRole, LegState, PbxId, UserAction};
 impl LiveCall {
     /// The leg that SIP shows under this Call-ID on this PBX, unless it is `other` itself.
     pub fn sip_leg(&self, pbx: PbxId, call_id: &str, other: &LegKey) -> Option<LegKey> {
-        let wanted = |leg: &&Leg| leg.pbx == pbx && leg.call_key == call_id && leg.key != *other;
+        let wanted = |leg: &&Leg| leg.pbx == pbx && *leg.call_key == *call_id && leg.key != *other;
         self.call.legs.iter().find(wanted).map(|leg| leg.key.clone())
     }
 
@@ -77,7 +77,7 @@ impl LiveCall {
             LegState::Answered => {
                 self.call.answered_at = self.call.answered_at.or(answered_at);
                 if !self.call.callee.external {
-                    self.call.callee.device = Some(device);
+                    self.reached(Some(device));
                 }
                 self.attribute(context, device, UserAction::Answered);
                 offers::on_answer(self, context, device);

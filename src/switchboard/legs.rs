@@ -250,7 +250,7 @@ impl Switchboard {
         let Some(asked) = self.calls.get(&from).filter(|call| !call.is_told()) else { return };
         let live = asked.call.legs.iter().filter(|leg| leg.state != LegState::Ended);
         let (own, others): (Vec<_>, Vec<_>) =
-            live.map(|leg| (leg.key.clone(), leg.call_key == call_key)).partition(|(_, own)| *own);
+            live.map(|leg| (leg.key.clone(), *leg.call_key == *call_key)).partition(|(_, own)| *own);
         self.on_each(now, view, &[from], &event.evidence, effects, |call, _| {
             for (key, _) in &own {
                 call.on_referred(key);

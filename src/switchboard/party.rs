@@ -1,5 +1,7 @@
 //! Who calls and who is called, as one leg tells it.
 
+use std::sync::Arc;
+
 use super::identity::Identity;
 use super::number::{CompiledPlan, Number, NumberClass};
 use super::{View, queue};
@@ -9,8 +11,8 @@ use crate::model::{AccountId, DeviceId, LegRole, LegStart, Party, PbxId, QueueId
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
     pub role: LegRole,
-    pub caller: Party,
-    pub callee: Party,
+    pub caller: Arc<Party>,
+    pub callee: Arc<Party>,
     pub queue: Option<QueueId>,
     /// The leg is the caller's own dial of a queue number: the call joins that queue now.
     pub joins_queue: bool,
@@ -40,7 +42,7 @@ pub(super) fn read(
         }
         LegRole::TrunkOut | LegRole::Ambiguous => (near.caller(start, found.name.as_deref()), near.dialled(start)),
     };
-    Reading { role: identity.role, caller, callee, queue: found.queue, joins_queue: found.joins }
+    Reading { role: identity.role, caller: caller.into(), callee: callee.into(), queue: found.queue, joins_queue: found.joins }
 }
 
 fn device_party(view: &dyn View, device: Option<DeviceId>, name: &str) -> Party {

@@ -1,5 +1,7 @@
 //! Dry run: who would pop for this number through that queue, and why not the others (X9).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::route::{Question, Trigger, route};
@@ -97,7 +99,7 @@ pub fn preview(view: &dyn View, account: AccountId, question: &PreviewQuestion) 
     (direction, rows)
 }
 
-fn read_caller(view: &dyn View, plan: &CompiledPlan, account: AccountId, question: &PreviewQuestion) -> Party {
+fn read_caller(view: &dyn View, plan: &CompiledPlan, account: AccountId, question: &PreviewQuestion) -> Arc<Party> {
     let start = crate::model::LegStart {
         caller: crate::model::Caller {
             number: question.caller.clone().unwrap_or_default(),

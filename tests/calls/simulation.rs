@@ -227,7 +227,7 @@ impl Office {
 
     fn truth_of(&self, call: &Call) -> usize {
         let mut real = call.legs.iter().map(|leg| {
-            self.truths.iter().position(|truth| truth.call_ids.contains(&leg.call_key)).expect("a leg we sent")
+            self.truths.iter().position(|truth| truth.call_ids.contains(&*leg.call_key)).expect("a leg we sent")
         });
         let first = real.next().expect("a call has a leg");
         assert!(real.all(|other| other == first), "legs of two calls were joined");

@@ -178,7 +178,9 @@ pub fn call(defaults: &Defaults, n: u32, user: UserId, device: DeviceId) -> Call
         external: true,
         ..Party::default()
     };
+    let caller = std::sync::Arc::new(caller);
     let dialled = Party { number: Some("101".into()), device: Some(device), ..Party::default() };
+    let dialled = std::sync::Arc::new(dialled);
     let offer = Offer {
         id: OfferId::derive(defaults.site, id, user),
         account: defaults.account,
@@ -199,7 +201,7 @@ pub fn call(defaults: &Defaults, n: u32, user: UserId, device: DeviceId) -> Call
     };
     let leg = Leg {
         key: LegKey(Arc::from(format!("leg-{n}"))),
-        call_key: format!("leg-{n}"),
+        call_key: format!("leg-{n}").into(),
         pbx: defaults.pbx,
         role: LegRole::ToDevice,
         device: Some(device),
