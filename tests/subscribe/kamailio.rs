@@ -12,6 +12,7 @@ use crate::support::baresip::{Account, Phone};
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::kamailio::Kamailio;
+use crate::support::ports::Ports;
 use crate::support::sipp::{Scenario, Sipp};
 use crate::support::tls::Certificate;
 use crate::support::wait::until;
@@ -159,6 +160,30 @@ async fn a_certificate_nobody_signed_is_refused_unless_it_is_said_to_be_fine() {
     .await;
     assert!(why.contains("certificate"), "{why}");
     assert!(checks.metric("hookswitch_feed_up", "feed=\"office\"").await < 1.0);
+}
+
+#[tokio::test]
+async fn seen_by_subscription_and_by_copies_of_its_sip_at_once_a_call_is_still_one() {
+    let folder = Folder::new("subscribe-and-mirror");
+    let (nobody, ports) = ("sip:127.0.0.1:9", Ports::take());
+    let copies = ports.address(0);
+    let kamailio = Kamailio::start_with(&folder, nobody, &format!("sip:{copies}"), &["WITH_PRESENCE"]).await;
+    let mirror = format!("[listeners.copies]\nmode = \"mirror\"\nbind = [\"udp:{copies}\"]\n");
+    let settings = settings(kamailio.address, &format!("{EXTENSIONS}{mirror}"));
+    let daemon = Daemon::start_with(&folder, &settings).await;
+    let mut scene = Scene::open_beside(&folder, kamailio, daemon).await;
+    scene.ann_is_called(&folder).await;
+    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    let call = scene.ended_call().await;
+    assert_eq!(items(&scene.admin.get("/v1/calls").await).len(), 1);
+    let legs = call["legs"].as_array().expect("a call has legs");
+    let of_ann = legs.iter().filter(|leg| leg["device"] == scene.ann.device.as_str());
+    assert_eq!((of_ann.count(), legs.len()), (1, 2), "the phone's leg and the trunk's: {call:#}");
+    let events = async |kind: &str| {
+        let labels = format!("feed_kind=\"{kind}\"");
+        scene.daemon.metric("hookswitch_events_total", &labels).await
+    };
+    assert!(events("mirror").await > 0.0 && events("subscription").await > 0.0, "both have told of it");
 }
 
 #[tokio::test]
