@@ -236,8 +236,9 @@ pub enum Unreadable {
     Data(#[from] serde_path_to_error::Error<serde_json::Error>),
 }
 
+// A kind is a token tree: the schema's derive macro does not see through a captured literal.
 macro_rules! reports {
-    ($($(#[doc = $doc:literal])+ $kind:literal => $variant:ident($data:ty),)*) => {
+    ($($(#[doc = $doc:literal])+ $kind:tt => $variant:ident($data:ty),)*) => {
         /// What an event's `type` and `data` say together.
         #[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
         #[serde(tag = "type", content = "data")]
