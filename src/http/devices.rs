@@ -15,7 +15,7 @@ use super::auth::Admin;
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Cursor, Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
@@ -139,28 +139,21 @@ pub struct DeviceQuery {
     duplicate: Option<bool>,
     /// Those whose extension, label, user agent or last caller contains this, compared without case.
     q: Option<String>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List devices
 ///
 /// An account's phones, by extension (99 before 100). `?assignable=true&linked=false` are the choices when a device is to
 /// be assigned to a user.
-#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
+#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery, Paging),
     responses((status = 200, description = "A page of devices", body = Page<DeviceAnswer>), Listing))]
 async fn list_devices(
     State(state): State<AppState>,
     admin: Admin,
-    Params(query): Params<DeviceQuery>,
+    Listed(query, paging): Listed<DeviceQuery>,
 ) -> Result<Json<Page<DeviceAnswer>>> {
     let account = admin.account(&state, query.account)?;
-    let after = Cursor::read(query.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let filter = registry::DeviceFilter {
         state: query.state,
         assignable: query.assignable,
@@ -170,7 +163,7 @@ async fn list_devices(
         reachable: query.reachable,
         duplicate: query.duplicate,
     };
-    page(&state, state.registry.devices_page(account, &filter, after, query.limit.0), LIST).await
+    page(&state, state.registry.devices_page(account, &filter, after, paging.limit.0), LIST).await
 }
 
 /// Create a device

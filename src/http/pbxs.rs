@@ -15,7 +15,7 @@ use super::auth::{Admin, AdminOrPbx};
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
@@ -83,29 +83,22 @@ pub struct PbxFilter {
     account: Option<AccountId>,
     /// Of this site only.
     site: Option<SiteId>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List PBXs
 ///
 /// An account's phone systems, by name.
-#[utoipa::path(get, path = "/v1/pbxs", tag = "pbxs", params(PbxFilter),
+#[utoipa::path(get, path = "/v1/pbxs", tag = "pbxs", params(PbxFilter, Paging),
     responses((status = 200, description = "A page of PBXs", body = Page<PbxAnswer>), Listing))]
 async fn list_pbxs(
     State(state): State<AppState>,
     admin: Admin,
-    Params(filter): Params<PbxFilter>,
+    Listed(filter, paging): Listed<PbxFilter>,
 ) -> Result<Json<Page<PbxAnswer>>> {
     let account = admin.account(&state, filter.account)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let wanted = |pbx: &Pbx| filter.site.is_none_or(|site| pbx.site == site);
-    let page = state.registry.pbxs.page(account, after, filter.limit.0, wanted);
+    let page = state.registry.pbxs.page(account, after, paging.limit.0, wanted);
     page_of(&state, LIST, page, |pbx| PbxAnswer::of(&state, pbx)).await
 }
 
