@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::answer::{Tagged, edited};
 use super::auth::{Agent, Anyone};
 use super::body::MergePatch;
-use super::devices::DeviceAnswer;
+use super::device_answer::DeviceAnswer;
 use super::etag::IfMatch;
 use super::links;
 use super::problem::{Kind, Problem, Result};

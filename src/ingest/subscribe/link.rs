@@ -161,7 +161,7 @@ fn broken(error: &io::Error) -> FeedError {
 const OPEN_WAIT: Duration = Duration::from_secs(10);
 const SEND_WAIT: Duration = Duration::from_secs(10);
 /// Kamailio closes a connection that was silent for two minutes; RFC 5626 §4.4.1 has a ping for that.
-const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_EVERY: Duration = Duration::from_mins(1);
 const DATAGRAM_LEN_MAX: usize = 65_535;
 const READ_LEN: usize = 8_192;
 
