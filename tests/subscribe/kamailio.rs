@@ -173,7 +173,10 @@ async fn seen_by_subscription_and_by_copies_of_its_sip_at_once_a_call_is_still_o
     let daemon = Daemon::start_with(&folder, &settings).await;
     let mut scene = Scene::open_beside(&folder, kamailio, daemon).await;
     scene.ann_is_called(&folder).await;
-    assert_eq!(scene.ann.has_seen(), ["offered", "answered", "ended"]);
+    // Where the subscription was quicker, the same popup is told again with what SIP adds: the number that was dialled.
+    let mut seen = scene.ann.has_seen();
+    seen.dedup();
+    assert_eq!(seen, ["offered", "answered", "ended"]);
     let call = scene.ended_call().await;
     assert_eq!(items(&scene.admin.get("/v1/calls").await).len(), 1);
     let legs = call["legs"].as_array().expect("a call has legs");
