@@ -122,9 +122,6 @@ impl Feed {
             "insecure" => Ok(Tls::Insecure),
             _ => Err(format!("{text:?} is none of on, off and insecure")),
         });
-        if subscribes && tls.is_some_and(|tls| tls != Tls::Off) {
-            section.problem(&tls_origin, "tls", "subscriptions go over udp or tcp only");
-        }
         let snapshot_s = section.number("snapshot_s", 300, 5..=86_400);
         let poll_s = section.number("poll_s", 20, 2..=3_600);
         let answer_s = section.number("answer_s", 15, 1..=120);
@@ -132,11 +129,11 @@ impl Feed {
         if kind == Some(Kind::Freeswitch) {
             keys.push("poll_s");
         }
-        let subscriptions = if subscribes {
+        let (subscriptions, tls) = if subscribes {
             keys.extend(subscription::KEYS);
-            Subscriptions::read(&mut section)
+            Subscriptions::read(&mut section, (&tls_origin, tls))
         } else {
-            Subscriptions::default()
+            (Subscriptions::default(), tls.unwrap_or_default())
         };
         section.finish(&keys);
         let kind = kind?;
@@ -144,10 +141,10 @@ impl Feed {
             name: name.to_owned(),
             kind,
             pbx,
-            address: address.unwrap_or_else(|| kind.default_address().to_owned()),
+            address: address.unwrap_or_else(|| kind.default_address(tls).to_owned()),
             user,
             secret: secret?,
-            tls: tls.unwrap_or_default(),
+            tls,
             snapshot_s: u32::try_from(snapshot_s).unwrap_or(u32::MAX),
             subscriptions,
             poll_s: u32::try_from(poll_s).unwrap_or(u32::MAX),
@@ -157,11 +154,12 @@ impl Feed {
 }
 
 impl Kind {
-    fn default_address(self) -> &'static str {
+    fn default_address(self, tls: Tls) -> &'static str {
         match self {
             Self::Asterisk => "127.0.0.1:5038",
             Self::Freeswitch => "127.0.0.1:8021",
-            Self::Subscription => "127.0.0.1:5060",
+            Self::Subscription if tls == Tls::Off => "127.0.0.1:5060",
+            Self::Subscription => "127.0.0.1:5061",
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Keys of `[feeds.NAME]` that only a feed by subscription has.
 
+use super::feed::Tls;
 use super::read::{Origin, Section};
 use crate::model::Transport;
 
 /// What to subscribe to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriptions {
-    /// `transport`: `"udp"` (default) or `"tcp"`.
+    /// `transport`: `"udp"` (default), `"tcp"` or `"tls"`; the last also where `tls` is set and this is not.
     pub transport: Transport,
     /// `domain`: the SIP domain of the extensions; default: the host in `address`.
     pub domain: Option<String>,
@@ -40,13 +41,10 @@ impl Default for Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    /// Reads them; `tls` is that key and where it stands. How certificates are checked over TLS comes back with them.
+    pub(super) fn read(section: &mut Section<'_>, tls: (&Origin, Option<Tls>)) -> (Self, Tls) {
         let default = Self::default();
-        let transport = section.parsed("transport", |text| match text {
-            "udp" => Ok(Transport::Udp),
-            "tcp" => Ok(Transport::Tcp),
-            _ => Err(format!("{text:?} is neither udp nor tcp")),
-        });
+        let (transport, tls) = read_transport(section, tls);
         let domain = section.parsed("domain", |text| part_of_uri(text, "domain"));
         let dialogs = read_extensions(section, "dialogs", default.dialogs);
         let registrations = read_extensions(section, "registrations", default.registrations);
@@ -55,14 +53,32 @@ impl Subscriptions {
             section.problem(&Origin::Default, "dialogs", "nothing is left to subscribe to");
         }
         let expires_s = section.number("expires_s", EXPIRES_S.into(), 30..=86_400);
-        Self {
-            transport: transport.unwrap_or(default.transport),
-            domain,
-            dialogs,
-            registrations,
-            expires_s: u32::try_from(expires_s).unwrap_or(u32::MAX),
-        }
+        let expires_s = u32::try_from(expires_s).unwrap_or(u32::MAX);
+        (Self { transport, domain, dialogs, registrations, expires_s }, tls)
     }
+}
+
+/// `transport`, and `tls` where that is the transport. One says the other, so that either will do.
+fn read_transport(section: &mut Section<'_>, (tls_origin, tls): (&Origin, Option<Tls>)) -> (Transport, Tls) {
+    let transport = section.parsed("transport", |text| match text {
+        "udp" => Ok(Transport::Udp),
+        "tcp" => Ok(Transport::Tcp),
+        "tls" => Ok(Transport::Tls),
+        _ => Err(format!("{text:?} is none of udp, tcp and tls")),
+    });
+    let wanted = tls.filter(|tls| *tls != Tls::Off);
+    match (transport, wanted) {
+        (Some(Transport::Tls), None) if tls.is_some() => {
+            section.problem(tls_origin, "tls", "transport = \"tls\" wants \"on\" or \"insecure\" here");
+        }
+        (Some(Transport::Udp | Transport::Tcp), Some(_)) => {
+            section.problem(tls_origin, "tls", "goes with transport = \"tls\"");
+        }
+        (Some(Transport::Tls), None) => return (Transport::Tls, Tls::On),
+        (None, Some(tls)) => return (Transport::Tls, tls),
+        _ => {}
+    }
+    (transport.unwrap_or(Transport::Udp), tls.unwrap_or_default())
 }
 
 /// `"all"`, or a list of extensions.

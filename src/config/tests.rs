@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Transport;
 
 fn parse(text: &str) -> Result<Config, Vec<String>> {
     parse_with(text, &[])
@@ -262,7 +263,7 @@ fn a_feed_by_subscription_has_keys_of_its_own() {
     let feed = &config.feeds[0];
     assert_eq!((feed.kind, feed.address.as_str(), &feed.user), (Kind::Subscription, "127.0.0.1:5060", &None));
     let expected = Subscriptions {
-        transport: crate::model::Transport::Tcp,
+        transport: Transport::Tcp,
         domain: Some("office.example".into()),
         dialogs: Extensions::These(vec!["101".into(), "102".into()]),
         registrations: Extensions::All,
@@ -277,11 +278,28 @@ fn a_feed_by_subscription_has_keys_of_its_own() {
     for expected in [
         "feeds.subscription.secret: is needed",
         "feeds.subscription.dialogs: nothing is left to subscribe to",
-        "line 4: feeds.subscription.transport: \"sctp\" is neither udp nor tcp",
-        "line 5: feeds.subscription.tls: subscriptions go over udp or tcp only",
+        "line 4: feeds.subscription.transport: \"sctp\" is none of udp, tcp and tls",
         "line 9: feeds.asterisk.dialogs: no such key",
         "line 12: feeds.x.registrations: \"1 2\" is no extension",
     ] {
         assert!(report.contains(expected), "{expected}\n--\n{report}");
+    }
+}
+
+#[test]
+fn a_subscription_speaks_tls_when_either_key_says_so() {
+    let over = |keys: &str| {
+        let feed = parse(&format!("[feeds.subscription]\n{keys}")).unwrap().feeds.remove(0);
+        (feed.subscriptions.transport, feed.tls, feed.address)
+    };
+    let (plain, secure) = ("127.0.0.1:5060".to_owned(), "127.0.0.1:5061".to_owned());
+    assert_eq!(over(""), (Transport::Udp, Tls::Off, plain.clone()));
+    assert_eq!(over("transport = \"tcp\"\ntls = \"off\""), (Transport::Tcp, Tls::Off, plain));
+    assert_eq!(over("transport = \"tls\""), (Transport::Tls, Tls::On, secure.clone()));
+    assert_eq!(over("tls = \"insecure\""), (Transport::Tls, Tls::Insecure, secure.clone()));
+    assert_eq!(over("transport = \"tls\"\ntls = \"insecure\""), (Transport::Tls, Tls::Insecure, secure));
+    for (transport, tls) in [("udp", "on"), ("tcp", "insecure"), ("tls", "off")] {
+        let report = mistakes(&format!("[feeds.subscription]\ntransport = \"{transport}\"\ntls = \"{tls}\""));
+        assert!(report.contains("line 3: feeds.subscription.tls: "), "{transport} {tls}\n--\n{report}");
     }
 }

@@ -12,7 +12,7 @@ use super::auth::Admin;
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading};
 use super::state::AppState;
 use super::values;
@@ -50,29 +50,22 @@ pub struct AccountEdit {
 pub struct AccountFilter {
     /// List this account and those right below it; by default the token's own.
     parent: Option<AccountId>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List accounts
 ///
 /// The token's own account, or `parent`, and those right below it, by name.
-#[utoipa::path(get, path = "/v1/accounts", tag = "accounts", params(AccountFilter),
+#[utoipa::path(get, path = "/v1/accounts", tag = "accounts", params(AccountFilter, Paging),
     responses((status = 200, description = "A page of accounts", body = Page<Account>), Listing))]
 async fn list_accounts(
     State(state): State<AppState>,
     admin: Admin,
-    Params(filter): Params<AccountFilter>,
+    Listed(filter, paging): Listed<AccountFilter>,
 ) -> Result<Json<Page<Account>>> {
     let parent = admin.account(&state, filter.parent)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     // The listing of an account below must not name the accounts above it.
-    let page = state.registry.accounts.page(parent, after, filter.limit.0, |_| true);
+    let page = state.registry.accounts.page(parent, after, paging.limit.0, |_| true);
     page_of(&state, LIST, page, Account::clone).await
 }
 

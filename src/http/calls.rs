@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::auth::{Admin, AdminOrAgent, Agent};
 use super::problem::{Kind, Problem, Result};
-use super::query::{Cursor, Ids, Limit, Moment, Page, Params};
+use super::query::{Cursor, Ids, Listed, Moment, Page, Paging, Params};
 use super::responses::{Listing, Reading};
 use super::state::AppState;
 use crate::model::{AccountId, Call, CallId, DeviceId, Direction, Outcome, TrailEntry, UserId};
@@ -45,13 +45,6 @@ pub struct CallQuery {
     /// Those that began before.
     #[param(value_type = Option<String>)]
     until: Option<Moment>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// Whose part of a trail to read.
@@ -66,12 +59,12 @@ pub struct TrailQuery {
 /// List calls
 ///
 /// An account's calls, newest first, those that go on among them. An agent sees those their user had to do with.
-#[utoipa::path(get, path = "/v1/calls", tag = "calls", params(CallQuery),
+#[utoipa::path(get, path = "/v1/calls", tag = "calls", params(CallQuery, Paging),
     responses((status = 200, description = "A page of calls", body = Page<Call>), Listing))]
 async fn list_calls(
     State(state): State<AppState>,
     caller: AdminOrAgent,
-    Params(query): Params<CallQuery>,
+    Listed(query, paging): Listed<CallQuery>,
 ) -> Result<Json<Page<Call>>> {
     let (account, user) = match caller {
         AdminOrAgent::Admin(admin) => (admin.account(&state, query.account)?, query.user),
@@ -85,11 +78,11 @@ async fn list_calls(
         since: query.since.map(|Moment(at)| at),
         until: query.until.map(|Moment(at)| at),
     };
-    let after = Cursor::read(query.after.as_ref(), LIST)?;
-    let stored = state.registry.calls_page(account, &filter, after, query.limit.as_u32()).await?;
+    let after = paging.after(LIST)?;
+    let stored = state.registry.calls_page(account, &filter, after, paging.limit.as_u32()).await?;
     let live = state.registry.live.calls(account);
     let place = after.and_then(Place::read);
-    let (items, next) = merged(stored.items, stored.next, &live, &filter, place, query.limit.0);
+    let (items, next) = merged(stored.items, stored.next, &live, &filter, place, paging.limit.0);
     Ok(Json(Page { items, next: next.map(|next| Cursor::write(LIST, &next)) }))
 }
 

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::auth::Admin;
 use super::devices;
 use super::problem::Result;
-use super::query::{Cursor, Ids, Limit, Moment, Page, Params};
+use super::query::{Cursor, Ids, Listed, Moment, Page, Paging, Params};
 use super::responses::{Listing, Reading};
 use super::state::AppState;
 use super::users;
@@ -90,20 +90,6 @@ pub struct Holding {
     ended_at: Option<UnixMillis>,
 }
 
-/// Which page of a history.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct HistoryQuery {
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
-}
-
 /// Whose it was, when.
 #[derive(Clone, Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -112,13 +98,6 @@ pub struct DeviceLinkQuery {
     /// Only who held it at this moment: milliseconds since 1970, or RFC 3339.
     #[param(value_type = Option<String>)]
     at: Option<Moment>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// Who held an extension, when.
@@ -157,17 +136,17 @@ async fn list_bindings(
 /// List a device's history
 ///
 /// When it came up, went down, or changed its address or user agent, newest first. Refreshes are not history.
-#[utoipa::path(get, path = "/v1/devices/{id}/history", tag = "devices", params(("id" = DeviceId, Path), HistoryQuery),
+#[utoipa::path(get, path = "/v1/devices/{id}/history", tag = "devices", params(("id" = DeviceId, Path), Paging),
     responses((status = 200, description = "A page of transitions", body = Page<Transition>), Listing))]
 async fn list_transitions(
     State(state): State<AppState>,
     admin: Admin,
     Ids(id): Ids<DeviceId>,
-    Params(query): Params<HistoryQuery>,
+    Params(paging): Params<Paging>,
 ) -> Result<Json<Page<Transition>>> {
     devices::seen(&state, admin, id)?;
-    let after = Cursor::read(query.after.as_ref(), TRANSITIONS)?;
-    let page = state.registry.transitions(id, after, query.limit.as_u32()).await?;
+    let after = paging.after(TRANSITIONS)?;
+    let page = state.registry.transitions(id, after, paging.limit.as_u32()).await?;
     Ok(Json(Page { items: page.items, next: page.next.map(|next| Cursor::write(TRANSITIONS, &next)) }))
 }
 
@@ -175,19 +154,19 @@ async fn list_transitions(
 ///
 /// Its links, ended ones too, newest first; with `at`, those that lasted at that moment. A deleted device's links can
 /// still be read.
-#[utoipa::path(get, path = "/v1/devices/{id}/links", tag = "links", params(("id" = DeviceId, Path), DeviceLinkQuery),
+#[utoipa::path(get, path = "/v1/devices/{id}/links", tag = "links", params(("id" = DeviceId, Path), DeviceLinkQuery, Paging),
     responses((status = 200, description = "A page of links", body = Page<Holding>), Listing))]
 async fn list_device_links(
     State(state): State<AppState>,
     admin: Admin,
     Ids(id): Ids<DeviceId>,
-    Params(query): Params<DeviceLinkQuery>,
+    Listed(query, paging): Listed<DeviceLinkQuery>,
 ) -> Result<Json<Page<Holding>>> {
-    let after = Cursor::read(query.after.as_ref(), LINKS)?;
+    let after = paging.after(LINKS)?;
     state.stored(state.registry.latest()).await?;
     let page = match query.at {
         Some(Moment(at)) => HistoryPage { items: state.registry.holders_at(id, at).await?, next: None },
-        None => state.registry.links_history(LinksOf::Device(id), after, query.limit.as_u32()).await?,
+        None => state.registry.links_history(LinksOf::Device(id), after, paging.limit.as_u32()).await?,
     };
     let page = visible(&state, admin, page);
     if page.items.is_empty() {
@@ -199,17 +178,17 @@ async fn list_device_links(
 /// List which devices a user had
 ///
 /// Their links, ended ones too, newest first.
-#[utoipa::path(get, path = "/v1/users/{id}/links", tag = "links", params(("id" = UserId, Path), HistoryQuery),
+#[utoipa::path(get, path = "/v1/users/{id}/links", tag = "links", params(("id" = UserId, Path), Paging),
     responses((status = 200, description = "A page of links", body = Page<Holding>), Listing))]
 async fn list_user_links(
     State(state): State<AppState>,
     admin: Admin,
     Ids(id): Ids<UserId>,
-    Params(query): Params<HistoryQuery>,
+    Params(paging): Params<Paging>,
 ) -> Result<Json<Page<Holding>>> {
-    let after = Cursor::read(query.after.as_ref(), LINKS)?;
+    let after = paging.after(LINKS)?;
     state.stored(state.registry.latest()).await?;
-    let page = state.registry.links_history(LinksOf::User(id), after, query.limit.as_u32()).await?;
+    let page = state.registry.links_history(LinksOf::User(id), after, paging.limit.as_u32()).await?;
     let page = visible(&state, admin, page);
     if page.items.is_empty() {
         users::seen(&state, admin, id)?;

@@ -1,7 +1,5 @@
 //! Devices: phones as admins see them.
 
-use std::net::SocketAddr;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,13 +11,14 @@ use utoipa_axum::routes;
 use super::answer::{Tagged, edited, removed};
 use super::auth::Admin;
 use super::body::{Body, MergePatch};
+use super::device_answer::DeviceAnswer;
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Cursor, Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
-use crate::model::{AccountId, Aor, Device, DeviceId, DeviceState, PbxId, UnixMillis, UserId};
+use crate::model::{AccountId, Device, DeviceId, DeviceState, PbxId};
 use crate::registry::{self, DeviceView};
 use crate::store::Seq;
 
@@ -30,65 +29,6 @@ pub fn router() -> OpenApiRouter<AppState> {
         edit_device,
         delete_device
     ))
-}
-
-/// A phone.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = Device)]
-pub struct DeviceAnswer {
-    /// Its id, always the same for the same phone of the same PBX.
-    pub id: DeviceId,
-    /// The account it belongs to.
-    pub account: AccountId,
-    /// The PBX it registers to.
-    pub pbx: PbxId,
-    /// Its address-of-record.
-    pub aor: Option<Aor>,
-    /// The number colleagues dial.
-    #[schema(value_type = String)]
-    pub extension: Box<str>,
-    /// A name a person can recognise.
-    #[schema(value_type = Option<String>)]
-    pub label: Option<Box<str>>,
-    /// The number its calls show, served to the PBX as part of the profile.
-    #[schema(value_type = Option<String>)]
-    pub caller_id: Option<Box<str>>,
-    /// A disabled device takes no part in popups.
-    pub enabled: bool,
-    /// It had a call to or from an external number.
-    pub assignable: bool,
-    /// What its bindings and its switch say.
-    pub state: DeviceState,
-    /// Where its freshest binding was heard from.
-    #[schema(value_type = Option<String>, example = "192.0.2.7:5060")]
-    pub address: Option<SocketAddr>,
-    /// User agent of its freshest binding.
-    #[schema(value_type = Option<String>)]
-    pub user_agent: Option<std::sync::Arc<str>>,
-    /// How many bindings it has, stale ones too.
-    pub bindings: usize,
-    /// The last external number it spoke with or was rung by.
-    #[schema(value_type = Option<String>)]
-    pub last_caller: Option<Box<str>>,
-    /// When it last rang, placed a call or registered.
-    pub last_seen_at: UnixMillis,
-    /// When it first appeared.
-    pub created_at: UnixMillis,
-    /// The users it is linked to now.
-    pub users: Vec<LinkedUser>,
-}
-
-/// A user a device is linked to.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct LinkedUser {
-    /// The user.
-    pub id: UserId,
-    /// What colleagues call them.
-    pub name: String,
-    /// Their address.
-    pub email: Option<String>,
-    /// Since when.
-    pub since: UnixMillis,
 }
 
 /// A device to be made.
@@ -139,28 +79,21 @@ pub struct DeviceQuery {
     duplicate: Option<bool>,
     /// Those whose extension, label, user agent or last caller contains this, compared without case.
     q: Option<String>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List devices
 ///
 /// An account's phones, by extension (99 before 100). `?assignable=true&linked=false` are the choices when a device is to
 /// be assigned to a user.
-#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery),
+#[utoipa::path(get, path = "/v1/devices", tag = "devices", params(DeviceQuery, Paging),
     responses((status = 200, description = "A page of devices", body = Page<DeviceAnswer>), Listing))]
 async fn list_devices(
     State(state): State<AppState>,
     admin: Admin,
-    Params(query): Params<DeviceQuery>,
+    Listed(query, paging): Listed<DeviceQuery>,
 ) -> Result<Json<Page<DeviceAnswer>>> {
     let account = admin.account(&state, query.account)?;
-    let after = Cursor::read(query.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let filter = registry::DeviceFilter {
         state: query.state,
         assignable: query.assignable,
@@ -170,7 +103,7 @@ async fn list_devices(
         reachable: query.reachable,
         duplicate: query.duplicate,
     };
-    page(&state, state.registry.devices_page(account, &filter, after, query.limit.0), LIST).await
+    page(&state, state.registry.devices_page(account, &filter, after, paging.limit.0), LIST).await
 }
 
 /// Create a device
@@ -284,51 +217,6 @@ async fn answer(state: &AppState, view: &DeviceView) -> Result<Tagged<DeviceAnsw
     let (answer, awaits) = DeviceAnswer::of(state, view);
     state.stored(awaits).await?;
     Tagged::ok(state, answer, view.seq).await
-}
-
-impl DeviceAnswer {
-    /// The device with what the registry knows about it, and the newest change that this shows.
-    #[must_use]
-    pub fn of(state: &AppState, view: &DeviceView) -> (Self, Seq) {
-        let DeviceView { device, state: shown, bindings, awaits, .. } = view;
-        let pbx = state.registry.pbxs.get(device.pbx);
-        let links = state.registry.links_of_device(device.id);
-        // After the links were read: one that ends meanwhile makes the answer wait for nothing that it does not show.
-        let mut awaits = state.registry.links_await(device.id).max(*awaits);
-        awaits = pbx.as_ref().map_or(awaits, |pbx| awaits.max(pbx.seq));
-        let users = links.iter().filter_map(|link| {
-            let stored = state.registry.users.get(link.value.user)?;
-            awaits = awaits.max(stored.seq);
-            let user = &stored.value;
-            Some(LinkedUser {
-                id: user.id,
-                name: user.name.clone(),
-                email: user.email.clone(),
-                since: link.value.began_at,
-            })
-        });
-        let users = users.collect();
-        let answer = Self {
-            id: device.id,
-            account: device.account,
-            pbx: device.pbx,
-            aor: pbx.map(|pbx| Aor::new(&device.user, &pbx.value.domain)),
-            extension: device.extension.clone().unwrap_or_else(|| device.user.as_ref().into()),
-            label: device.label.clone(),
-            caller_id: device.caller_id.clone(),
-            enabled: device.enabled,
-            assignable: device.assignable,
-            state: *shown,
-            address: bindings.address,
-            user_agent: bindings.user_agent.clone(),
-            bindings: bindings.count,
-            last_caller: device.last_caller.clone(),
-            last_seen_at: bindings.refreshed_at.map_or(device.last_seen_at, |at| at.max(device.last_seen_at)),
-            created_at: device.created_at,
-            users,
-        };
-        (answer, awaits)
-    }
 }
 
 impl DeviceEdit {

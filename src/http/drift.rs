@@ -2,16 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Admin;
 use super::pbxs;
 use super::problem::Result;
-use super::query::{Cursor, Ids, Limit, Params};
+use super::query::{Cursor, Ids, Paging, Params};
 use super::responses::Listing;
 use super::state::AppState;
 use crate::model::PbxId;
@@ -63,39 +63,25 @@ pub struct Action {
     body: Option<Value>,
 }
 
-/// Which page of differences.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct DriftQuery {
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
-}
-
 /// List where a PBX and hookswitch differ
 ///
 /// Extensions and queue members the PBX has and what is set here, as a list of differences. Each carries the request that
 /// accepts the PBX's side, and where the PBX may be changed from here, the one that makes it follow instead.
-#[utoipa::path(get, path = "/v1/pbxs/{id}/drift", tag = "pbxs", params(("id" = PbxId, Path), DriftQuery),
+#[utoipa::path(get, path = "/v1/pbxs/{id}/drift", tag = "pbxs", params(("id" = PbxId, Path), Paging),
     responses((status = 200, description = "A page of differences", body = Drift), Listing))]
 async fn list_drift(
     State(state): State<AppState>,
     admin: Admin,
     Ids(id): Ids<PbxId>,
-    Params(query): Params<DriftQuery>,
+    Params(paging): Params<Paging>,
 ) -> Result<Json<Drift>> {
     let pbx = pbxs::seen(&state, admin, id)?;
-    let skip: usize = Cursor::read(query.after.as_ref(), LIST)?.and_then(|place| place.parse().ok()).unwrap_or(0);
+    let skip: usize = paging.after(LIST)?.and_then(|place| place.parse().ok()).unwrap_or(0);
     state.stored(state.registry.gone().max(pbx.seq)).await?;
     let (mut found, compared) = state.registry.drift(id);
     found.retain(|difference| admin.0.reaches(&state, difference.account));
-    let next = (found.len() > skip.saturating_add(query.limit.0)).then(|| skip + query.limit.0);
-    let page = found.into_iter().skip(skip).take(query.limit.0);
+    let next = (found.len() > skip.saturating_add(paging.limit.0)).then(|| skip + paging.limit.0);
+    let page = found.into_iter().skip(skip).take(paging.limit.0);
     let items = page.map(|difference| Drifted::of(&state, id, pbx.value.control, difference)).collect();
     Ok(Json(Drift { compared, items, next: next.map(|next| Cursor::write(LIST, &next.to_string())) }))
 }

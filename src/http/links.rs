@@ -8,7 +8,8 @@ use utoipa_axum::routes;
 
 use super::answer::{Tagged, removed};
 use super::auth::Admin;
-use super::devices::{self, DeviceAnswer};
+use super::device_answer::DeviceAnswer;
+use super::devices;
 use super::problem::{Problem, Result};
 use super::query::{Ids, Page};
 use super::responses::{Placing, Reading, Removing};

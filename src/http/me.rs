@@ -14,11 +14,11 @@ use utoipa_axum::routes;
 use super::answer::{Tagged, edited};
 use super::auth::{Agent, Anyone};
 use super::body::MergePatch;
-use super::devices::DeviceAnswer;
+use super::device_answer::DeviceAnswer;
 use super::etag::IfMatch;
 use super::links;
 use super::problem::{Kind, Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Cursor, Ids, Listed, Page, Paging};
 use super::responses::{Editing, Listing, Placing, Reading, Removing};
 use super::state::AppState;
 use crate::model::{AccountId, DeviceId, DeviceState, Link, PbxId, Scope, TokenId, UnixMillis, User};
@@ -91,13 +91,6 @@ pub struct ChoiceQuery {
     linked: Option<bool>,
     /// Those whose extension, label, user agent or last caller contains this, compared without case.
     q: Option<String>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// Read who I am
@@ -153,21 +146,21 @@ async fn list_my_devices(State(state): State<AppState>, me: Agent) -> Result<Jso
 ///
 /// Assignable devices of my account: those that had a call with the outside world. Call out once from a new phone, and it
 /// is here.
-#[utoipa::path(get, path = "/v1/me/devices/choices", tag = "me", params(ChoiceQuery),
+#[utoipa::path(get, path = "/v1/me/devices/choices", tag = "me", params(ChoiceQuery, Paging),
     responses((status = 200, description = "A page of devices", body = Page<MyDevice>), Listing))]
 async fn list_my_choices(
     State(state): State<AppState>,
     me: Agent,
-    Params(query): Params<ChoiceQuery>,
+    Listed(query, paging): Listed<ChoiceQuery>,
 ) -> Result<Json<Page<MyDevice>>> {
-    let after = Cursor::read(query.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let filter = DeviceFilter {
         assignable: Some(true),
         linked: query.linked,
         text: query.q.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
         ..DeviceFilter::default()
     };
-    let page = state.registry.devices_page(me.principal.account, &filter, after, query.limit.0);
+    let page = state.registry.devices_page(me.principal.account, &filter, after, paging.limit.0);
     shown(&state, page.items, crate::store::Seq::default(), page.next).await
 }
 

@@ -6,9 +6,10 @@ use axum::extract::Path;
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Schema};
+use utoipa::openapi::{ComponentsBuilder, InfoBuilder, Object, OpenApi, OpenApiBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,7 +32,7 @@ pub fn frame() -> OpenApi {
         .build()
 }
 
-/// The document once every route is in it: merge patches are described as such.
+/// The document once every route is in it: merge patches are described as such, and values say what they mean.
 #[must_use]
 pub fn finished(mut document: OpenApi) -> OpenApi {
     let mut patched = Vec::new();
@@ -43,7 +44,13 @@ pub fn finished(mut document: OpenApi) -> OpenApi {
         let Some(RefOr::T(Schema::Object(mut schema))) = components.schemas.get(&name).cloned() else { continue };
         // RFC 7396: whatever is absent stays as it is.
         schema.required.clear();
+        schema.properties.retain(|_, member| !is_fixed(member));
         components.schemas.insert(patch_name(&name), RefOr::T(Schema::Object(schema)));
+    }
+    for (name, meanings) in MEANINGS {
+        if let Some(RefOr::T(Schema::Object(schema))) = components.schemas.get_mut(*name) {
+            explain(schema, meanings);
+        }
     }
     document
 }
@@ -120,6 +127,21 @@ fn patch_schemas(item: &mut PathItem) -> Vec<String> {
     names
 }
 
+/// Whether a member is set when its resource is made and never after.
+fn is_fixed(member: &RefOr<Schema>) -> bool {
+    // Where the words stand depends on what the member is: a reference, a value, either or null.
+    serde_json::to_string(member).unwrap_or_default().contains(FIXED)
+}
+
+/// Adds what each value means to the description of an enum.
+fn explain(schema: &mut Object, meanings: &[&str]) {
+    let values = schema.enum_values.iter().flatten().filter_map(Value::as_str);
+    let lines = values.zip(meanings).map(|(value, meaning)| format!("- `{value}`: {meaning}"));
+    let lines: Vec<String> = lines.collect();
+    let about = schema.description.take().unwrap_or_default();
+    schema.description = Some(format!("{about}\n\n{}", lines.join("\n")));
+}
+
 /// `UserEdit` → `UserPatch`.
 fn patch_name(name: &str) -> String {
     format!("{}Patch", name.strip_suffix("Edit").unwrap_or(name))
@@ -129,13 +151,17 @@ const DESCRIPTION: &str = "Which phones are alive, whose they are, and whose scr
     milliseconds since 1970. Failures are problem details (RFC 9457). Lists come in pages: pass `next` as `after`. \
     Resources that can be edited carry an `ETag`, and changes honour `If-Match`. A write is answered once it is on disk; \
     503 `not-stored` means that it is not known to be, and may still be.";
+/// What the doc comment of a member says that a PATCH can't set.
+const FIXED: &str = "It can't be changed later.";
+/// Enums by name, with what each of their values means, in order; made from their doc comments by `build.rs`.
+const MEANINGS: &[(&str, &[&str])] = include!(concat!(env!("OUT_DIR"), "/meanings.rs"));
 const BEARER: &str = "A token of scope `admin` (an account and those below it), `agent` (one user) or `pbx` (one PBX).";
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use crate::http::testing::Office;
 
@@ -215,6 +241,63 @@ mod tests {
             let reference = content["schema"]["$ref"].as_str().unwrap();
             assert!(reference.ends_with("Patch"), "{path}: {reference}");
             assert!(document.pointer(&reference[1..]).unwrap().get("required").is_none(), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_patch_shows_the_members_that_can_be_changed_and_no_others() {
+        let office = Office::open().await;
+        let document = office.call("GET", "/openapi.json", "", &[], None).await.json;
+        let members = |name: &str| {
+            let properties = document["components"]["schemas"][name]["properties"].as_object().unwrap();
+            properties.keys().cloned().collect::<BTreeSet<_>>()
+        };
+        for (noun, fixed) in [
+            ("Account", &["parent"][..]),
+            ("Pbx", &["account"]),
+            ("Queue", &["account", "pbx"]),
+            ("Site", &["account"]),
+            ("User", &["account"]),
+            ("Device", &[]),
+        ] {
+            let mut rest = members(&format!("{noun}Edit"));
+            rest.retain(|member| !fixed.contains(&member.as_str()));
+            assert_eq!(members(&format!("{noun}Patch")), rest, "{noun}");
+        }
+        let queue = office.post("/v1/queues", &json!({"pbx": office.pbx, "name": "sales"})).await;
+        let elsewhere = json!({"pbx": "00000000-0000-7000-8000-000000000000"});
+        let refused = office.patch(&format!("/v1/queues/{}", queue.json["id"].as_str().unwrap()), &elsewhere).await;
+        assert_eq!((refused.problem().0, &refused.json["pointer"]), (422, &json!("/pbx")), "as the document says");
+    }
+
+    #[tokio::test]
+    async fn every_value_of_every_enum_says_what_it_means() {
+        let office = Office::open().await;
+        let document = office.call("GET", "/openapi.json", "", &[], None).await.json;
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let enums = schemas.iter().filter_map(|(name, schema)| Some((name, schema, schema["enum"].as_array()?)));
+        let mut count = 0;
+        for (name, schema, values) in enums {
+            let about = schema["description"].as_str().unwrap();
+            for value in values.iter().map(|value| value.as_str().unwrap()) {
+                let meanings = about.lines().filter_map(|line| line.strip_prefix(&format!("- `{value}`: ")));
+                let meanings: Vec<&str> = meanings.collect();
+                assert!(matches!(meanings[..], [one] if one.len() > 3), "{name} {value}: {about}");
+                count += 1;
+            }
+        }
+        assert!(count > 100, "{count}");
+        let direction = schemas["LegDirection"]["description"].as_str().unwrap();
+        assert!(direction.ends_with("- `from_pbx`: The PBX called a phone or the outside."), "{direction}");
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_posted_has_the_types_that_are_read() {
+        let office = Office::open().await;
+        let document = office.call("GET", "/openapi.json", "", &[], None).await.json;
+        let text = document["components"]["schemas"]["CloudEvent"].to_string();
+        for kind in crate::ingest::webhook::KINDS {
+            assert!(text.contains(&format!("[\"{kind}\"]")), "{kind}: {text}");
         }
     }
 

@@ -14,54 +14,18 @@ use super::answer::{Tagged, edited, page_of, removed};
 use super::auth::{Admin, AdminOrPbx};
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
+use super::pbx_edit::PbxEdit;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
-use super::values;
-use crate::model::{AccountId, Pbx, PbxId, QueueId, QueueRule, SiteId};
+use crate::model::{AccountId, Pbx, PbxId, SiteId};
 use crate::registry::FeedStatus;
 use crate::store::Stored;
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_pbxs, create_pbx)).routes(routes!(read_pbx, edit_pbx, delete_pbx))
-}
-
-/// What can be set of a PBX.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PbxEdit {
-    /// The account it belongs to; by default the token's own. It can't be changed later.
-    #[serde(default)]
-    account: Option<AccountId>,
-    /// The site its calls are joined in.
-    site: SiteId,
-    /// What people call it, unique within the account.
-    name: String,
-    /// The canonical domain its devices' addresses-of-record are shown under.
-    domain: String,
-    /// Other names of that domain.
-    #[serde(default)]
-    aliases: Vec<String>,
-    /// Whether a host nobody claims is an alias of `domain`.
-    #[serde(default = "yes")]
-    any_domain: bool,
-    /// Addresses or networks its SIP comes from.
-    #[serde(default)]
-    networks: Vec<String>,
-    /// Longest a passive binding is believed without a refresh, in seconds, 60 to 604 800.
-    #[serde(default = "passive_expires_max_s")]
-    passive_expires_max_s: u32,
-    /// How long a passive binding past its time is `stale` before it is gone, in seconds, at most 86 400.
-    #[serde(default = "passive_grace_s")]
-    passive_grace_s: u32,
-    /// How SIP on this PBX shows that a call is a queue call; the first rule that matches wins.
-    #[serde(default)]
-    queue_rules: Vec<QueueRule>,
-    /// Whether changes made here may be sent to it.
-    #[serde(default)]
-    control: bool,
 }
 
 /// A PBX and the feeds that tell of it.
@@ -83,29 +47,22 @@ pub struct PbxFilter {
     account: Option<AccountId>,
     /// Of this site only.
     site: Option<SiteId>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List PBXs
 ///
 /// An account's phone systems, by name.
-#[utoipa::path(get, path = "/v1/pbxs", tag = "pbxs", params(PbxFilter),
+#[utoipa::path(get, path = "/v1/pbxs", tag = "pbxs", params(PbxFilter, Paging),
     responses((status = 200, description = "A page of PBXs", body = Page<PbxAnswer>), Listing))]
 async fn list_pbxs(
     State(state): State<AppState>,
     admin: Admin,
-    Params(filter): Params<PbxFilter>,
+    Listed(filter, paging): Listed<PbxFilter>,
 ) -> Result<Json<Page<PbxAnswer>>> {
     let account = admin.account(&state, filter.account)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let wanted = |pbx: &Pbx| filter.site.is_none_or(|site| pbx.site == site);
-    let page = state.registry.pbxs.page(account, after, filter.limit.0, wanted);
+    let page = state.registry.pbxs.page(account, after, paging.limit.0, wanted);
     page_of(&state, LIST, page, |pbx| PbxAnswer::of(&state, pbx)).await
 }
 
@@ -198,108 +155,7 @@ impl PbxAnswer {
     }
 }
 
-impl PbxEdit {
-    fn of(pbx: &Pbx) -> Self {
-        let pbx = pbx.clone();
-        Self {
-            account: Some(pbx.account),
-            site: pbx.site,
-            name: pbx.name,
-            domain: pbx.domain,
-            aliases: pbx.aliases,
-            any_domain: pbx.any_domain,
-            networks: pbx.networks,
-            passive_expires_max_s: pbx.passive_expires_max_s,
-            passive_grace_s: pbx.passive_grace_s,
-            queue_rules: pbx.queue_rules,
-            control: pbx.control,
-        }
-    }
-
-    fn into_pbx(self, id: PbxId, account: AccountId, created_at: crate::model::UnixMillis) -> Pbx {
-        Pbx {
-            id,
-            account,
-            site: self.site,
-            name: self.name,
-            domain: self.domain,
-            aliases: self.aliases,
-            any_domain: self.any_domain,
-            networks: self.networks,
-            passive_expires_max_s: self.passive_expires_max_s,
-            passive_grace_s: self.passive_grace_s,
-            queue_rules: self.queue_rules,
-            control: self.control,
-            created_at,
-        }
-    }
-
-    fn checked(self, state: &AppState, account: AccountId, id: PbxId) -> Result<Self> {
-        if state.registry.sites.get(self.site).is_none_or(|site| site.value.account != account) {
-            return Err(Problem::invalid("/site", "the account has no such site"));
-        }
-        values::within("/passive_expires_max_s", self.passive_expires_max_s, 60..=604_800)?;
-        values::within("/passive_grace_s", self.passive_grace_s, 0..=86_400)?;
-        values::list("/queue_rules", &self.queue_rules)?;
-        for (index, rule) in self.queue_rules.iter().enumerate() {
-            let pointer = format!("/queue_rules/{index}");
-            check_rule(&pointer, rule)?;
-            let queue = queue_of(rule).map(|queue| state.registry.queues.get(queue));
-            if queue.is_some_and(|queue| queue.is_none_or(|queue| queue.value.pbx != id)) {
-                return Err(Problem::invalid(format!("{pointer}/queue"), "the PBX has no such queue"));
-            }
-        }
-        let name = values::name("/name", &self.name)?;
-        let domain = values::domain("/domain", &self.domain)?;
-        let aliases = values::domains("/aliases", &self.aliases)?;
-        let networks = values::networks("/networks", &self.networks)?;
-        Ok(Self { name, domain, aliases, networks, ..self })
-    }
-}
-
-fn queue_of(rule: &QueueRule) -> Option<QueueId> {
-    match rule {
-        QueueRule::Dialled { queue, .. } | QueueRule::NamePrefix { queue, .. } => Some(*queue),
-        QueueRule::Header { queue, .. } => *queue,
-    }
-}
-
-fn check_rule(pointer: &str, rule: &QueueRule) -> Result<()> {
-    match rule {
-        QueueRule::Dialled { number, .. } => {
-            values::dialled(&format!("{pointer}/number"), Some(number))?
-                .ok_or_else(|| Problem::invalid(format!("{pointer}/number"), "it must not be empty"))?;
-        }
-        QueueRule::Header { name, value, .. } => {
-            // `token` of RFC 3261 §25.1.
-            let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
-            if name.is_empty() || name.len() > HEADER_NAME_MAX || !name.bytes().all(token) {
-                return Err(Problem::invalid(format!("{pointer}/name"), "that is not a header name"));
-            }
-            values::remark(&format!("{pointer}/value"), value.as_deref())?;
-        }
-        // Its outer spaces are part of it: `SUPPORT: ` is not `SUPPORT:`.
-        QueueRule::NamePrefix { prefix, .. } => {
-            values::name(&format!("{pointer}/prefix"), prefix)?;
-        }
-    }
-    Ok(())
-}
-
-const fn yes() -> bool {
-    true
-}
-
-const fn passive_expires_max_s() -> u32 {
-    7_200
-}
-
-const fn passive_grace_s() -> u32 {
-    300
-}
-
 const LIST: &str = "pbxs";
-const HEADER_NAME_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

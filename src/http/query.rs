@@ -1,6 +1,7 @@
 //! What comes in the path and the query: ids, filters, moments, and the cursors of pages.
 
 use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,6 +22,24 @@ pub struct Params<T>(pub T);
 /// A moment in a query: milliseconds since 1970, or RFC 3339 (`2026-05-04T10:31:00+02:00`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub UnixMillis);
+
+/// Which page of a list.
+#[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<Cursor>,
+    /// Items a page, 1 to 500.
+    #[serde(default)]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
+    pub limit: Limit,
+}
+
+/// The query of a list: which items, read as `T` and as strictly as [`Params`], and which page of them.
+#[derive(Clone, Debug)]
+pub struct Listed<T>(pub T, pub Paging);
 
 /// One page of a list.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -46,13 +65,15 @@ impl Cursor {
     pub fn write(list: &str, key: &str) -> String {
         URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
     }
+}
 
-    /// The place in the list `list`.
+impl Paging {
+    /// The place in the list `list` after which the page begins; none = at its start.
     ///
     /// # Errors
-    /// 400 when it is no cursor, or one of another list.
-    pub fn read<'a>(cursor: Option<&'a Self>, list: &str) -> Result<Option<&'a str>> {
-        let Some(Self(text)) = cursor else { return Ok(None) };
+    /// 400 when the cursor is one of another list.
+    pub fn after(&self, list: &str) -> Result<Option<&str>> {
+        let Some(Cursor(text)) = &self.after else { return Ok(None) };
         text.strip_prefix(list)
             .and_then(|rest| rest.strip_prefix(':'))
             .map(Some)
@@ -121,10 +142,28 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let Query(query) = Query::try_from_uri(&parts.uri)
-            .map_err(|rejection| Problem::new(Kind::BadRequest, plain(&rejection.body_text())))?;
-        Ok(Self(query))
+        read(parts.uri.query().unwrap_or_default()).map(Self)
     }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Listed<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        let query = parts.uri.query().unwrap_or_default();
+        let is_paging = |part: &&str| ["after", "limit"].contains(&part.split('=').next().unwrap_or_default());
+        let (paging, rest): (Vec<&str>, Vec<&str>) = query.split('&').partition(is_paging);
+        Ok(Self(read(&rest.join("&"))?, read(&paging.join("&"))?))
+    }
+}
+
+/// Reads a query, still in its escapes.
+fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
+    let uri = Uri::builder().path_and_query(format!("/?{query}")).build();
+    let uri = uri.map_err(|_| Problem::new(Kind::BadRequest, "the query is malformed"))?;
+    let Query(value) =
+        Query::try_from_uri(&uri).map_err(|rejection| Problem::new(Kind::BadRequest, plain(&rejection.body_text())))?;
+    Ok(value)
 }
 
 /// What is wrong with a query, without the words about how it is read.
@@ -147,20 +186,18 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Filter {
-        after: Option<Cursor>,
-        #[serde(default)]
-        limit: Limit,
         since: Option<Moment>,
     }
 
-    async fn read(query: &str) -> Result<Filter> {
+    async fn read(query: &str) -> Result<Listed<Filter>> {
         let request = Request::builder().uri(format!("/things?{query}")).body(()).unwrap();
-        Params::from_request_parts(&mut request.into_parts().0, &()).await.map(|Params(filter)| filter)
+        Listed::from_request_parts(&mut request.into_parts().0, &()).await
     }
 
     #[tokio::test]
     async fn moments_are_milliseconds_or_rfc_3339_with_an_offset() {
-        let since = async |text: &str| read(&format!("since={text}")).await.map(|filter| filter.since.unwrap().0.0);
+        let since =
+            async |text: &str| read(&format!("since={text}")).await.map(|Listed(filter, _)| filter.since.unwrap().0.0);
         assert_eq!(since("1777883460000").await.unwrap(), 1_777_883_460_000);
         assert_eq!(since("2026-05-04T08:31:00Z").await.unwrap(), 1_777_883_460_000);
         assert_eq!(since("2026-05-04T10:31:00%2B02:00").await.unwrap(), 1_777_883_460_000);
@@ -171,8 +208,8 @@ mod tests {
 
     #[tokio::test]
     async fn limits_are_bounded_and_unknown_parameters_refused() {
-        assert_eq!(read("").await.unwrap().limit, Limit(50));
-        assert_eq!(read("limit=500").await.unwrap().limit, Limit(500));
+        assert_eq!(read("").await.unwrap().1.limit, Limit(50));
+        assert_eq!(read("since=1&limit=500").await.unwrap().1.limit, Limit(500));
         for bad in ["limit=0", "limit=501", "limit=-1", "limit=many", "colour=red"] {
             let problem = read(bad).await.unwrap_err();
             assert_eq!(problem.kind(), Kind::BadRequest, "{bad}");
@@ -185,10 +222,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_cursor_is_taken_by_its_own_list_only() {
-        let after = read(&format!("after={}", Cursor::write("users", "a:b"))).await.unwrap().after;
-        assert_eq!(Cursor::read(after.as_ref(), "users").unwrap(), Some("a:b"));
-        assert_eq!(Cursor::read(after.as_ref(), "devices").unwrap_err().kind(), Kind::BadRequest);
-        assert_eq!(Cursor::read(None, "users").unwrap(), None);
+        let Listed(_, paging) = read(&format!("after={}", Cursor::write("users", "a:b"))).await.unwrap();
+        assert_eq!(paging.after("users").unwrap(), Some("a:b"));
+        assert_eq!(paging.after("devices").unwrap_err().kind(), Kind::BadRequest);
+        assert_eq!(read("").await.unwrap().1.after("users").unwrap(), None);
         assert_eq!(read("after=***").await.unwrap_err().kind(), Kind::BadRequest);
     }
 }

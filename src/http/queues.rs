@@ -15,7 +15,7 @@ use super::auth::{Admin, AdminOrPbx};
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
@@ -109,31 +109,24 @@ pub struct QueueFilter {
     account: Option<AccountId>,
     /// On this PBX only. A PBX's token always lists its own.
     pbx: Option<PbxId>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List queues
 ///
 /// An account's queues with their members, by name. A PBX's token sees those on its PBX.
-#[utoipa::path(get, path = "/v1/queues", tag = "queues", params(QueueFilter),
+#[utoipa::path(get, path = "/v1/queues", tag = "queues", params(QueueFilter, Paging),
     responses((status = 200, description = "A page of queues", body = Page<Queue>), Listing))]
 async fn list_queues(
     State(state): State<AppState>,
     caller: AdminOrPbx,
-    Params(filter): Params<QueueFilter>,
+    Listed(filter, paging): Listed<QueueFilter>,
 ) -> Result<Json<Page<Queue>>> {
     let account = caller.account(&state, filter.account)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let wanted = |queue: &Queue| {
         filter.pbx.is_none_or(|pbx| queue.pbx == pbx) && caller.reaches(&state, queue.account, queue.pbx)
     };
-    let page = state.registry.queues.page(account, after, filter.limit.0, wanted);
+    let page = state.registry.queues.page(account, after, paging.limit.0, wanted);
     page_of(&state, LIST, page, Queue::clone).await
 }
 

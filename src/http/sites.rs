@@ -13,7 +13,7 @@ use super::auth::Admin;
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
@@ -43,28 +43,21 @@ pub struct SiteEdit {
 pub struct SiteFilter {
     /// Of this account; by default the token's own.
     account: Option<AccountId>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List sites
 ///
 /// An account's sites, by name.
-#[utoipa::path(get, path = "/v1/sites", tag = "sites", params(SiteFilter),
+#[utoipa::path(get, path = "/v1/sites", tag = "sites", params(SiteFilter, Paging),
     responses((status = 200, description = "A page of sites", body = Page<Site>), Listing))]
 async fn list_sites(
     State(state): State<AppState>,
     admin: Admin,
-    Params(filter): Params<SiteFilter>,
+    Listed(filter, paging): Listed<SiteFilter>,
 ) -> Result<Json<Page<Site>>> {
     let account = admin.account(&state, filter.account)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
-    let page = state.registry.sites.page(account, after, filter.limit.0, |_| true);
+    let after = paging.after(LIST)?;
+    let page = state.registry.sites.page(account, after, paging.limit.0, |_| true);
     page_of(&state, LIST, page, Site::clone).await
 }
 

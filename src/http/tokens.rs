@@ -13,7 +13,7 @@ use super::auth::Admin;
 use super::body::Body;
 use super::etag::IfMatch;
 use super::problem::{Kind, Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Listing, Reading, Removing};
 use super::secret::Secret;
 use super::state::AppState;
@@ -90,31 +90,24 @@ pub struct TokenFilter {
     scope: Option<Scope>,
     /// That speak for this user.
     user: Option<UserId>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List tokens
 ///
 /// An account's tokens in the order they were made, without their secrets.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(TokenFilter),
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(TokenFilter, Paging),
     responses((status = 200, description = "A page of tokens", body = Page<TokenAnswer>), Listing))]
 async fn list_tokens(
     State(state): State<AppState>,
     admin: Admin,
-    Params(filter): Params<TokenFilter>,
+    Listed(filter, paging): Listed<TokenFilter>,
 ) -> Result<Json<Page<TokenAnswer>>> {
     let account = admin.account(&state, filter.account)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let wanted = |token: &Token| {
         filter.scope.is_none_or(|scope| token.scope == scope) && filter.user.is_none_or(|user| token.user == Some(user))
     };
-    let page = state.registry.tokens.page(account, after, filter.limit.0, wanted);
+    let page = state.registry.tokens.page(account, after, paging.limit.0, wanted);
     page_of(&state, LIST, page, TokenAnswer::of).await
 }
 

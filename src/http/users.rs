@@ -16,7 +16,7 @@ use super::auth::Admin;
 use super::body::{Body, MergePatch};
 use super::etag::IfMatch;
 use super::problem::{Problem, Result};
-use super::query::{Cursor, Ids, Limit, Page, Params};
+use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading, Removing};
 use super::state::AppState;
 use super::values;
@@ -91,27 +91,20 @@ pub struct UserFilter {
     queue: Option<QueueId>,
     /// Those whose name or email contains this, compared without case.
     q: Option<String>,
-    /// `next` of the page before.
-    #[param(value_type = Option<String>)]
-    after: Option<Cursor>,
-    /// Items a page, 1 to 500.
-    #[serde(default)]
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 50)]
-    limit: Limit,
 }
 
 /// List users
 ///
 /// An account's users, by name.
-#[utoipa::path(get, path = "/v1/users", tag = "users", params(UserFilter),
+#[utoipa::path(get, path = "/v1/users", tag = "users", params(UserFilter, Paging),
     responses((status = 200, description = "A page of users", body = Page<UserAnswer>), Listing))]
 async fn list_users(
     State(state): State<AppState>,
     admin: Admin,
-    Params(filter): Params<UserFilter>,
+    Listed(filter, paging): Listed<UserFilter>,
 ) -> Result<Json<Page<UserAnswer>>> {
     let account = admin.account(&state, filter.account)?;
-    let after = Cursor::read(filter.after.as_ref(), LIST)?;
+    let after = paging.after(LIST)?;
     let text = filter.q.as_deref().unwrap_or_default().trim().to_lowercase();
     let wanted = |user: &User| {
         filter.enabled.is_none_or(|enabled| user.enabled == enabled)
@@ -119,7 +112,7 @@ async fn list_users(
             && (user.name.to_lowercase().contains(&text)
                 || user.email.as_ref().is_some_and(|email| email.to_lowercase().contains(&text)))
     };
-    let page = state.registry.users.page(account, after, filter.limit.0, wanted);
+    let page = state.registry.users.page(account, after, paging.limit.0, wanted);
     page_of(&state, LIST, page, |user| UserAnswer::of(&state, user)).await
 }
 

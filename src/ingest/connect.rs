@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,12 +23,22 @@ pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
+/// An open connection.
+pub struct Connection {
+    /// What goes over it.
+    pub wire: Box<dyn Wire>,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The PBX's end.
+    pub peer: SocketAddr,
+}
+
 /// Connects to `HOST:PORT`.
 ///
 /// # Errors
 /// [`FeedError::Gone`] when nothing listens there, [`FeedError::Broken`] when nobody answers there in time, or its certificate is not one to trust.
-pub async fn connect(address: &str, tls: Tls) -> Result<Box<dyn Wire>, FeedError> {
-    let wire = async {
+pub async fn connect(address: &str, tls: Tls) -> Result<Connection, FeedError> {
+    let opened = async {
         let stream = tokio::time::timeout(CONNECT_WAIT, TcpStream::connect(address)).await;
         let stream = stream.map_err(|_| no_answer(address, "it does not answer"))?;
         let stream = stream.map_err(|error| match error.kind() {
@@ -37,11 +48,13 @@ pub async fn connect(address: &str, tls: Tls) -> Result<Box<dyn Wire>, FeedError
         // Best effort: a peer that is gone without a word is found by its silence as well.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-        Ok::<_, FeedError>(stream)
+        let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
+        let ends = ends.map_err(|error| no_answer(address, &error.to_string()))?;
+        Ok::<_, FeedError>((stream, ends))
     };
-    let stream = wire.await?;
+    let (stream, (local, peer)) = opened.await?;
     let config = match tls {
-        Tls::Off => return Ok(Box::new(stream)),
+        Tls::Off => return Ok(Connection { wire: Box::new(stream), local, peer }),
         Tls::On => trusting(),
         Tls::Insecure => unchecked(),
     };
@@ -53,7 +66,7 @@ pub async fn connect(address: &str, tls: Tls) -> Result<Box<dyn Wire>, FeedError
     match shaken {
         Err(_) => Err(no_answer(address, "the TLS handshake does not end; is TLS spoken there?")),
         Ok(Err(error)) => Err(no_answer(address, &format!("TLS: {error}"))),
-        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Ok(stream)) => Ok(Connection { wire: Box::new(stream), local, peer }),
     }
 }
 

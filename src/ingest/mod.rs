@@ -7,6 +7,7 @@ pub mod feed;
 pub mod feeds;
 pub mod freeswitch;
 pub mod replay;
+pub mod report;
 pub mod sip;
 pub mod site;
 pub mod subscribe;

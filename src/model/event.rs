@@ -140,6 +140,8 @@ pub struct LegStart {
     pub media_port: Option<u16>,
     /// The PBX's name of the queue it is called for.
     pub queue: Option<String>,
+    /// The feed found it there when it first looked; when it began is not known.
+    pub under_way: bool,
 }
 
 /// Whose channel a connector's leg is, in the PBX's own words.

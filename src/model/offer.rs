@@ -106,18 +106,7 @@ pub struct TrailEntry {
     pub event: String,
 }
 
-/// What was decided.
-///
-/// A popup came, or changed: `offered` (made or, after no answer, made again), `answered` (the user's device answered),
-/// `ended` (with the call). It was taken off before the user answered: `answered_elsewhere` (a colleague did),
-/// `caller_hangup` (the caller gave up), `timeout` (it rang out or went elsewhere), `declined` (the user's device
-/// rejected it), `transferred` (sent on to somebody else). There was none, or it was taken off: `user_disabled`, `dnd`
-/// (do-not-disturb), `device_disabled`, `not_linked` (nobody has the device). There was none: `queue_not_set` (none of
-/// the user's queues holds the call's queue), `pop_on` (the user's `pop_on` says not, or not yet), `outbound_setting`
-/// (the account's `outbound` says so), `not_rung` (a queue of the user's had the call, and rang others), `internal_call`,
-/// `ambiguous` (the leg could belong to several devices). Notes:
-/// `no_session` (nobody was connected; the popup waits in the snapshot), `queue_unknown` (a queue call whose queue can't
-/// be known, treated as a direct one).
+/// What was decided about a popup: it came or changed, was taken off (rescinded), never was, or a note on the side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
 
+use super::control::Controls;
 use super::lead::Lead;
 use crate::model::{FeedKind, Now, PbxId, UnixMillis};
 
@@ -15,12 +15,12 @@ use crate::model::{FeedKind, Now, PbxId, UnixMillis};
 pub struct Feeds {
     inner: Mutex<Inner>,
     leads: RwLock<HashMap<PbxId, Arc<Lead>>>,
+    pub(super) controls: Controls,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     feeds: BTreeMap<(PbxId, Arc<str>), Arc<Feed>>,
-    controls: HashMap<PbxId, mpsc::Sender<ControlRequest>>,
 }
 
 /// A feed's own hand on its state. Cheap to clone.
@@ -111,58 +111,6 @@ pub struct FeedStatus {
     pub retry_at: Option<UnixMillis>,
 }
 
-/// Something to be changed on a PBX, and where the answer goes. It counts only when the PBX's own event confirms it.
-#[derive(Debug)]
-pub struct ControlRequest {
-    /// What.
-    pub command: Command,
-    /// Told when the PBX has accepted or refused; the text says why not.
-    pub done: oneshot::Sender<Result<(), String>>,
-}
-
-/// What can be changed on a PBX whose `control` is on (promise 8).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Puts a device into a queue.
-    AddMember {
-        /// The queue's name on the PBX.
-        queue: String,
-        /// The device's user part.
-        user: String,
-        /// What the PBX shows for it.
-        name: Option<String>,
-        /// Order of preference.
-        penalty: u32,
-    },
-    /// Changes a member's order of preference.
-    SetPenalty {
-        /// The queue's name on the PBX.
-        queue: String,
-        /// The device's user part.
-        user: String,
-        /// Lower ones are called first.
-        penalty: u32,
-    },
-    /// Takes a device out of a queue.
-    RemoveMember {
-        /// The queue's name on the PBX.
-        queue: String,
-        /// The device's user part.
-        user: String,
-    },
-    /// Holds calls back from a member, or no longer.
-    Pause {
-        /// The queue's name on the PBX; none = all it is in.
-        queue: Option<String>,
-        /// The device's user part.
-        user: String,
-        /// Whether to pause.
-        paused: bool,
-        /// Why.
-        reason: Option<String>,
-    },
-}
-
 impl Feeds {
     /// Makes a feed known; its state shows from now on. Opening one again goes on with it.
     pub fn open(&self, pbx: PbxId, name: &str, kind: FeedKind, now: Now) -> FeedHandle {
@@ -210,20 +158,6 @@ impl Feeds {
     pub(super) fn look(&self, now: Now, label: impl Fn(PbxId) -> String) -> Vec<FeedNews> {
         let feeds: Vec<Arc<Feed>> = self.inner().feeds.values().cloned().collect();
         feeds.iter().flat_map(|feed| feed.look(now, label(feed.pbx))).collect()
-    }
-
-    /// Where commands for a PBX go; none while no feed of it takes any.
-    #[must_use]
-    pub fn control(&self, pbx: PbxId) -> Option<mpsc::Sender<ControlRequest>> {
-        self.inner().controls.get(&pbx).filter(|sender| !sender.is_closed()).cloned()
-    }
-
-    /// A feed that can change its PBX takes commands from here on. The newest one gets them.
-    #[must_use]
-    pub fn take_control(&self, pbx: PbxId) -> mpsc::Receiver<ControlRequest> {
-        let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
-        self.inner().controls.insert(pbx, sender);
-        receiver
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -385,9 +319,6 @@ impl Feed {
 
 /// A listener's peer that told nothing for so long is idle.
 const IDLE_MS: i64 = 300_000;
-
-/// Commands a PBX may be behind.
-const COMMANDS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -10,17 +10,16 @@
 //! *before* it reads the snapshot, and would otherwise miss a change that was published before it but shows up after.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
-use std::fmt;
-use std::hash::BuildHasher;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 use serde::Serialize;
 use tokio::sync::watch;
 
+pub use super::ring::{Event, EventId};
+
+use super::ring::{Place, Ring, lock};
 use crate::model::{AccountId, Offer, Tick, UserId};
 
 /// All event streams. Cloning it shares them.
@@ -51,28 +50,6 @@ pub enum StreamKey {
     User(UserId),
     /// What the admins of an account watch.
     Account(AccountId),
-}
-
-/// One event, ready to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Its place.
-    pub id: EventId,
-    /// Its name, e.g. `offer` or `device.up`.
-    pub kind: &'static str,
-    /// Its JSON, on one line.
-    pub data: Box<str>,
-    /// When the input behind it was read off its feed, for `popup_seconds`.
-    pub read_at: Option<Tick>,
-}
-
-/// A place in a ring: `<epoch>-<n>`, the epoch in hexadecimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EventId {
-    /// Which ring.
-    pub epoch: u64,
-    /// Which event of it, from 1; 0 is the place before the first.
-    pub n: u64,
 }
 
 /// Why a subscription was refused.
@@ -269,21 +246,6 @@ impl Drop for Subscription {
     }
 }
 
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch, self.n)
-    }
-}
-
-impl FromStr for EventId {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (epoch, n) = text.split_once('-').ok_or(())?;
-        Ok(Self { epoch: u64::from_str_radix(epoch, 16).map_err(|_| ())?, n: n.parse().map_err(|_| ())? })
-    }
-}
-
 #[derive(Debug)]
 struct Inner {
     limits: StreamLimits,
@@ -295,71 +257,12 @@ struct Inner {
     closed: watch::Sender<bool>,
 }
 
-#[derive(Debug)]
-struct Ring {
-    epoch: u64,
-    capacity: usize,
-    subscribers: AtomicU32,
-    /// How often its last subscriber left; tells a ring that was used again from one that was not.
-    idled: AtomicU32,
-    /// The last events, numbers contiguous, the newest one's number in `head`. A plain lock: it is held to push one
-    /// pointer or to copy one.
-    events: Mutex<VecDeque<Arc<Event>>>,
-    /// Number of the newest event.
-    head: watch::Sender<u64>,
-}
-
-enum Place {
-    Event(Arc<Event>),
-    Head,
-    Gap,
-}
-
 impl StreamLimits {
     fn ring(&self, key: StreamKey) -> usize {
         match key {
             StreamKey::User(_) => self.user_ring,
             StreamKey::Account(_) => self.account_ring,
         }
-    }
-}
-
-impl Ring {
-    fn new(capacity: usize) -> Self {
-        Self {
-            // The standard library's hasher keys are the cheapest random bits that need no error path.
-            epoch: RandomState::new().hash_one(0_u8),
-            capacity: capacity.max(1),
-            subscribers: AtomicU32::new(0),
-            idled: AtomicU32::new(0),
-            events: Mutex::new(VecDeque::new()),
-            head: watch::Sender::new(0),
-        }
-    }
-
-    fn append(&self, kind: &'static str, data: Box<str>, read_at: Option<Tick>) {
-        let mut events = lock(&self.events);
-        let n = *self.head.borrow() + 1;
-        if events.len() == self.capacity {
-            events.pop_front();
-        }
-        events.push_back(Arc::new(Event { id: EventId { epoch: self.epoch, n }, kind, data, read_at }));
-        self.head.send_replace(n);
-    }
-
-    fn after(&self, position: u64) -> Place {
-        let events = lock(&self.events);
-        let head = *self.head.borrow();
-        if position == head {
-            return Place::Head;
-        }
-        let first = events.front().map_or(head + 1, |event| event.id.n);
-        let index = (position + 1).checked_sub(first).and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| events.get(index)).map_or(Place::Gap, |event| Place::Event(Arc::clone(event)))
-    }
-
-    fn holds_after(&self, position: u64) -> bool {
-        position < u64::MAX && !matches!(self.after(position), Place::Gap)
     }
 }
 
@@ -370,11 +273,6 @@ fn take(count: &AtomicU32, max: u32) -> Option<u32> {
 
 fn refused(reason: &'static str) {
     metrics::counter!("hookswitch_dropped_total", "where" => "streams", "reason" => reason).increment(1);
-}
-
-/// A panic while the lock was held can't have left half an entry: each use is one push, pop or copy.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Name of the event that carries an offer.

@@ -190,7 +190,9 @@ enum Between {
     Message,
 }
 
-/// The answer to [`Frame::Ping`].
+/// What keeps a silent stream alive (RFC 5626 §4.4.1).
+pub const PING: &[u8] = b"\r\n\r\n";
+/// The answer to it, and to [`Frame::Ping`].
 pub const PONG: &[u8] = b"\r\n";
 /// Longest header section taken from a stream, in bytes.
 pub const HEAD_LEN_MAX: usize = 32_768;

@@ -12,6 +12,9 @@ use crate::model::{
 
 impl Switchboard {
     pub(super) fn on_event(&mut self, now: Now, event: &PbxEvent, view: &dyn View, effects: &mut Vec<Effect>) {
+        if event.feed == FeedKind::Subscription && self.on_dialog(now, event, view, effects) {
+            return;
+        }
         if event.feed.is_connector() {
             return self.on_connector(now, event, view, effects);
         }
@@ -71,6 +74,7 @@ impl Switchboard {
         effects: &mut Vec<Effect>,
     ) {
         let of_feed = format!("{}:{pbx}:", feed.as_str());
+        self.shadows.keep(|dialog| is_of(dialog, &of_feed) && !present.contains(dialog));
         let lost = |leg: &Leg| leg.state != LegState::Ended && is_of(&leg.key, &of_feed) && !present.contains(&leg.key);
         let ids = self.calls_with(|call| call.call.legs.iter().any(lost));
         self.on_each(now, view, &ids, "not there any more", effects, |call, context| {
@@ -99,7 +103,7 @@ impl Switchboard {
     }
 
     /// An event of a leg that no other feed stands for.
-    fn on_own(&mut self, now: Now, event: &PbxEvent, view: &dyn View, effects: &mut Vec<Effect>) {
+    pub(super) fn on_own(&mut self, now: Now, event: &PbxEvent, view: &dyn View, effects: &mut Vec<Effect>) {
         match &event.event {
             LegEvent::Started(start) if !self.by_leg.contains_key(&event.leg) => {
                 self.on_started(now, event, start, view, effects);
@@ -109,7 +113,14 @@ impl Switchboard {
     }
 
     /// Something happened on `leg`, whoever saw it.
-    fn on_leg(&mut self, now: Now, leg: &LegKey, event: &PbxEvent, view: &dyn View, effects: &mut Vec<Effect>) {
+    pub(super) fn on_leg(
+        &mut self,
+        now: Now,
+        leg: &LegKey,
+        event: &PbxEvent,
+        view: &dyn View,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(&id) = self.by_leg.get(leg) else { return };
         let pbx = event.pbx;
         self.on_each(now, view, &[id], &event.evidence, effects, |call, context| match &event.event {
@@ -143,7 +154,11 @@ impl Switchboard {
         } else {
             self.joins.find(&self.calls, event.pbx, account.id, now, start, &reading)
         };
-        let id = self.call_for(start, joined.call, tenant);
+        let foretold = (event.feed != FeedKind::Subscription)
+            .then(|| self.foretold(now.unix, event.pbx, identity, start))
+            .flatten();
+        let there = || foretold.as_ref().and_then(|dialog| self.by_leg.get(dialog).copied());
+        let id = self.call_for(start, joined.call.or_else(there), tenant);
         if self.ended.contains(&id) {
             effects.push(Effect::Dropped("leg_of_ended_call"));
             return;
@@ -169,6 +184,10 @@ impl Switchboard {
         self.on_each(now, view, &[id], &event.evidence, effects, |call, context| {
             call.on_started(context, event, start, identity, &reading, ambiguous_join);
         });
+        self.doubt_siblings(id, &event.leg);
+        if let Some(dialog) = foretold {
+            self.overshadow(now, &event.leg, &dialog, view, effects);
+        }
     }
 
     /// A connector's leg turns out to be the one that SIP shows under this name.
@@ -194,12 +213,13 @@ impl Switchboard {
     /// A SIP leg that was followed by itself goes on as the connector's leg in the same call.
     fn absorb(&mut self, now: Now, id: CallId, leg: &LegKey, sip: &LegKey, view: &dyn View, effects: &mut Vec<Effect>) {
         self.by_leg.remove(sip);
+        self.shadows.rename(sip, leg);
         self.pairing.pair(sip.clone(), leg.clone());
         self.on_each(now, view, &[id], "seen by two feeds", effects, |call, _| call.absorb(leg, sip));
     }
 
     /// Two calls turn out to be one: the one that began first, or the one that is on somebody's screen, goes on.
-    fn merge(&mut self, now: Now, one: CallId, other: CallId, view: &dyn View, effects: &mut Vec<Effect>) {
+    pub(super) fn merge(&mut self, now: Now, one: CallId, other: CallId, view: &dyn View, effects: &mut Vec<Effect>) {
         let rank = |id: &CallId| {
             let call = self.calls.get(id);
             call.map(|live| (live.call.offers.is_empty(), live.call.began_at, live.call.id))

@@ -18,6 +18,7 @@ mod party;
 mod preview;
 mod queue;
 mod route;
+mod shadow;
 mod view;
 mod waiting;
 
@@ -36,6 +37,7 @@ use self::call::LiveCall;
 use self::effect::Context;
 use self::join::JoinIndex;
 use self::pairing::Pairing;
+use self::shadow::Shadows;
 use crate::model::{
     Account, AccountId, Call, CallId, DeviceId, FeedKind, LegKey, LegState, Now, PbxEvent, PbxId, SiteId, Tick, UserId,
 };
@@ -69,6 +71,7 @@ pub struct Switchboard {
     by_leg: HashMap<LegKey, CallId, RandomState>,
     joins: JoinIndex,
     pairing: Pairing,
+    shadows: Shadows,
     /// Each live call's own deadline, for calls whose end nobody saw, and when an ended call is forgotten.
     deadlines: BTreeSet<(Tick, CallId)>,
     /// Calls that ended a moment ago: a copy that comes late must not start them anew.
@@ -86,6 +89,7 @@ impl Switchboard {
             by_leg: HashMap::default(),
             joins: JoinIndex::default(),
             pairing: Pairing::default(),
+            shadows: Shadows::default(),
             deadlines: BTreeSet::new(),
             ended: HashSet::default(),
             plans: HashMap::new(),
@@ -145,7 +149,7 @@ impl Switchboard {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
         let own = self.deadlines.first().map(|(at, _)| *at);
-        own.into_iter().chain(self.pairing.next_deadline()).min()
+        own.into_iter().chain(self.pairing.next_deadline()).chain(self.shadows.next_deadline()).min()
     }
 
     /// Live calls, in no order.
@@ -157,6 +161,7 @@ impl Switchboard {
         for events in self.pairing.overdue(now) {
             self.on_unnamed(now, &events, view, effects);
         }
+        self.on_shadows_gone(now, view, effects);
         let mut due = Vec::new();
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.tick) {
             // A call that lives on puts its new deadline back.
@@ -211,6 +216,7 @@ impl Switchboard {
             if self.by_leg.get(&leg.key) == Some(&id) {
                 self.by_leg.remove(&leg.key);
                 self.pairing.forget(&leg.key);
+                self.shadows.forget(&leg.key);
             }
         }
         self.remember_ended(now, id);

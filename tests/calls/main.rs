@@ -8,6 +8,7 @@ mod lifecycle;
 mod queues;
 mod simulation;
 mod site;
+mod subscriptions;
 mod tenants;
 mod wire;
 mod world;

@@ -31,6 +31,7 @@ pub struct Daemon {
     /// Its data folder.
     pub data: PathBuf,
     log: PathBuf,
+    environment: Vec<(&'static str, String)>,
     process: Process,
     _ports: Ports,
 }
@@ -43,6 +44,11 @@ impl Daemon {
 
     /// Starts it with more configuration, which may set `[database]`.
     pub async fn start_with(folder: &Folder, more: &str) -> Self {
+        Self::start_in(folder, more, Vec::new()).await
+    }
+
+    /// The same with variables set in its environment.
+    pub async fn start_in(folder: &Folder, more: &str, environment: Vec<(&'static str, String)>) -> Self {
         let ports = Ports::take();
         let registrar6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, ports.port(0)));
         let (registrar, replica, mirror) = (ports.address(0), ports.address(1), ports.address(2));
@@ -66,9 +72,21 @@ impl Daemon {
             ),
         );
         let log = folder.join("hookswitch.log");
-        let process = launch(&config, &log);
-        let mut daemon =
-            Self { registrar, registrar6, replica, mirror, http, ops, config, data, log, process, _ports: ports };
+        let process = launch(&config, &environment, &log);
+        let mut daemon = Self {
+            registrar,
+            registrar6,
+            replica,
+            mirror,
+            http,
+            ops,
+            config,
+            data,
+            log,
+            environment,
+            process,
+            _ports: ports,
+        };
         daemon.is_up().await;
         daemon
     }
@@ -109,7 +127,7 @@ impl Daemon {
 
     /// Starts it again on the data it had.
     pub async fn start_again(&mut self) {
-        self.process = launch(&self.config, &self.log);
+        self.process = launch(&self.config, &self.environment, &self.log);
         self.is_up().await;
     }
 
@@ -166,6 +184,7 @@ pub fn hookswitch(config: &Path) -> Command {
     hookswitch
 }
 
-fn launch(config: &Path, log: &Path) -> Process {
-    Process::start("hookswitch", &mut hookswitch(config), log)
+fn launch(config: &Path, environment: &[(&str, String)], log: &Path) -> Process {
+    let mut hookswitch = hookswitch(config);
+    Process::start("hookswitch", hookswitch.envs(environment.iter().cloned()), log)
 }

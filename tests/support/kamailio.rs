@@ -18,6 +18,8 @@ use super::wait::until;
 pub struct Kamailio {
     /// Where it listens, on UDP and TCP.
     pub address: SocketAddr,
+    /// Where it listens for TLS, when it has a certificate.
+    pub tls: SocketAddr,
     /// Where it expects the trunk.
     pub trunk: SocketAddr,
     arguments: Vec<OsString>,
@@ -35,7 +37,7 @@ impl Kamailio {
     /// The same with more of the configuration's switches set, as `NAME` or `NAME=value`.
     pub async fn start_with(folder: &Folder, replica: &str, mirror: &str, switches: &[&str]) -> Self {
         let ports = Ports::take();
-        let (address, trunk) = (ports.address(0), ports.address(10));
+        let (address, tls, trunk) = (ports.address(0), ports.address(1), ports.address(10));
         let run = folder.join("kamailio");
         std::fs::create_dir_all(&run).expect("the test's folder can be written");
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kamailio/kamailio.cfg");
@@ -46,6 +48,7 @@ impl Kamailio {
         let addresses = [
             format!("LISTEN_UDP=udp:{address}"),
             format!("LISTEN_TCP=tcp:{address}"),
+            format!("LISTEN_TLS=tls:{tls}"),
             format!("TRUNK_URI=\"sip:{trunk}\""),
             format!("HOOKSWITCH_REPLICA=\"{replica}\""),
             format!("HOOKSWITCH_MIRROR=\"{mirror}\""),
@@ -59,7 +62,7 @@ impl Kamailio {
         }
         let log = folder.join("kamailio.log");
         let process = launch(&arguments, &log, address).await;
-        Self { address, trunk, arguments, log, process, _ports: ports }
+        Self { address, tls, trunk, arguments, log, process, _ports: ports }
     }
 
     /// Stops it: it forgets phones, calls and subscriptions, and tells nobody.

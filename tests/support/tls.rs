@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::folder::Folder;
 
-/// A certificate of `pbx.example`, in files a server reads.
+/// A certificate of `pbx.example` and 127.0.0.1, in files a server reads.
 #[derive(Debug)]
 pub struct Certificate {
     /// Its PEM file.
@@ -24,8 +24,8 @@ pub struct Certificate {
 impl Certificate {
     /// A new one, signed by itself.
     pub fn make(folder: &Folder) -> Self {
-        let made =
-            rcgen::generate_simple_self_signed([String::from("pbx.example")]).expect("a certificate can be made");
+        let names = ["pbx.example", "127.0.0.1"].map(String::from);
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate can be made");
         let chain = folder.write("tls.crt", made.cert.pem()).display().to_string();
         let key = folder.write("tls.key", made.signing_key.serialize_pem()).display().to_string();
         let mut roots = RootCertStore::empty();

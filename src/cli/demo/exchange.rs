@@ -57,18 +57,9 @@ impl Exchange {
     }
 
     async fn answered(&self, phone: &Line) -> anyhow::Result<()> {
-        let mut outer = self.inbound("+14155550100").await?;
-        let mut inner = self.to_phone(phone, "+14155550100", &outer, None).await?;
-        self.ring(&inner).await?;
-        self.ring(&outer).await?;
-        self.pause().await;
-        self.answer(&mut inner).await?;
-        self.answer(&mut outer).await?;
-        self.pause().await;
-        self.hang_up(&outer).await?;
-        self.hang_up(&inner).await?;
-        self.pause().await;
-        Ok(())
+        let outer = self.inbound("+14155550100").await?;
+        let inner = self.to_phone(phone, "+14155550100", &outer, None).await?;
+        self.talk(outer, inner).await
     }
 
     async fn missed(&self, phone: &Line) -> anyhow::Result<()> {
@@ -85,8 +76,13 @@ impl Exchange {
 
     async fn internal(&self, from: &Line, to: &Line) -> anyhow::Result<()> {
         let target = to.phone.address_of_record();
-        let mut outer = self.place(from, &self.pbx, from.phone.clone(), &target, &[]).await?;
-        let mut inner = self.to_phone(to, &from.phone.user, &outer, None).await?;
+        let outer = self.place(from, &self.pbx, from.phone.clone(), &target, &[]).await?;
+        let inner = self.to_phone(to, &from.phone.user, &outer, None).await?;
+        self.talk(outer, inner).await
+    }
+
+    /// Both legs of a call ring, are answered after a while, and hang up after another.
+    async fn talk(&self, mut outer: Leg<'_>, mut inner: Leg<'_>) -> anyhow::Result<()> {
         self.ring(&inner).await?;
         self.ring(&outer).await?;
         self.pause().await;

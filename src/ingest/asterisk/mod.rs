@@ -46,7 +46,7 @@ impl Asterisk {
 
     async fn enter(&self) -> Result<Wire, FeedError> {
         let config = &self.connector.config;
-        let mut wire = Wire::new(connect(&config.address, config.tls).await?);
+        let mut wire = Wire::new(connect(&config.address, config.tls).await?.wire);
         login(&mut wire, config).await?;
         Ok(wire)
     }

@@ -27,7 +27,7 @@ impl Link {
     /// [`FeedError::Refused`] when the other side does not let us in, [`FeedError::Gone`] when nobody listens there,
     /// [`FeedError::Broken`] when it can't be reached or is no event socket.
     pub async fn open(config: &config::Feed) -> Result<Self, FeedError> {
-        let wire = connect(&config.address, config.tls).await?;
+        let wire = connect(&config.address, config.tls).await?.wire;
         let mut link = Self { wire, codec: Codec::default(), buffer: vec![0; BUFFER], bytes: 0 };
         let wait = Duration::from_secs(config.answer_s.into());
         match tokio::time::timeout(wait, link.log_in(config)).await {

@@ -1,6 +1,6 @@
 //! `application/dialog-info+xml` (RFC 4235): the dialogs of one resource.
 
-use super::xml::{Element, Piece, Xml, XmlError};
+use super::xml::{Element, Xml, XmlError};
 
 /// A document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,36 +96,24 @@ impl DialogInfo {
     /// When it is no dialog-info document, or larger than any.
     pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
         let text = String::from_utf8_lossy(body);
-        let mut xml = Xml::new(&text)?;
-        let root = loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(element) => break element,
-                Piece::Text(_) | Piece::Close => {}
-            }
-        };
-        if root.name() != "dialog-info" {
-            return Err(XmlError::Malformed);
-        }
+        let (mut xml, root) = Xml::inside(&text, "dialog-info")?;
         let mut info = Self {
             entity: root.attribute("entity")?.unwrap_or_default(),
             version: root.attribute("version")?.and_then(|version| version.parse().ok()).unwrap_or_default(),
             full: root.attribute("state")?.is_none_or(|state| !state.eq_ignore_ascii_case("partial")),
             dialogs: Vec::new(),
         };
-        loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(element) if element.name() == "dialog" => {
-                    if info.dialogs.len() >= DIALOGS_MAX {
-                        return Err(XmlError::TooLarge);
-                    }
-                    info.dialogs.push(Dialog::read(&mut xml, &element)?);
-                }
-                Piece::Open(_) => xml.skip()?,
-                Piece::Text(_) => {}
-                Piece::Close => break,
+        xml.children(|xml, element| {
+            if element.name() != "dialog" {
+                return xml.skip();
             }
-        }
-        while xml.read()?.is_some() {}
+            if info.dialogs.len() >= DIALOGS_MAX {
+                return Err(XmlError::TooLarge);
+            }
+            info.dialogs.push(Dialog::read(xml, element)?);
+            Ok(())
+        })?;
+        xml.finish()?;
         Ok(info)
     }
 }
@@ -139,26 +127,24 @@ impl Dialog {
             direction: direction.and_then(|word| Direction::of(&word)),
             ..Self::default()
         };
-        loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(child) => match child.name() {
-                    "state" => {
-                        dialog.event = child.attribute("event")?.and_then(|word| Event::of(&word));
-                        dialog.code = child.attribute("code")?.and_then(|code| code.parse().ok());
-                        dialog.state = State::of(&xml.text()?);
-                    }
-                    "local" => dialog.local = Identity::read(xml)?,
-                    "remote" => dialog.remote = Identity::read(xml)?,
-                    "replaces" => {
-                        dialog.replaces = child.attribute("call-id")?;
-                        xml.skip()?;
-                    }
-                    _ => xml.skip()?,
-                },
-                Piece::Text(_) => {}
-                Piece::Close => return Ok(dialog),
+        xml.children(|xml, child| {
+            match child.name() {
+                "state" => {
+                    dialog.event = child.attribute("event")?.and_then(|word| Event::of(&word));
+                    dialog.code = child.attribute("code")?.and_then(|code| code.parse().ok());
+                    dialog.state = State::of(&xml.text()?);
+                }
+                "local" => dialog.local = Identity::read(xml)?,
+                "remote" => dialog.remote = Identity::read(xml)?,
+                "replaces" => {
+                    dialog.replaces = child.attribute("call-id")?;
+                    xml.skip()?;
+                }
+                _ => xml.skip()?,
             }
-        }
+            Ok(())
+        })?;
+        Ok(dialog)
     }
 }
 
@@ -166,23 +152,20 @@ impl Identity {
     fn read(xml: &mut Xml<'_>) -> Result<Self, XmlError> {
         let mut identity = Self::default();
         let mut target = None;
-        loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(child) => match child.name() {
-                    "identity" => {
-                        identity.display = child.attribute("display")?;
-                        identity.uri = Some(xml.text()?).filter(|uri| !uri.is_empty());
-                    }
-                    "target" => {
-                        target = child.attribute("uri")?;
-                        xml.skip()?;
-                    }
-                    _ => xml.skip()?,
-                },
-                Piece::Text(_) => {}
-                Piece::Close => break,
+        xml.children(|xml, child| {
+            match child.name() {
+                "identity" => {
+                    identity.display = child.attribute("display")?;
+                    identity.uri = Some(xml.text()?).filter(|uri| !uri.is_empty());
+                }
+                "target" => {
+                    target = child.attribute("uri")?;
+                    xml.skip()?;
+                }
+                _ => xml.skip()?,
             }
-        }
+            Ok(())
+        })?;
         identity.uri = identity.uri.or(target);
         Ok(identity)
     }

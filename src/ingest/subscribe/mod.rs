@@ -66,7 +66,7 @@ impl Subscriptions {
 
     async fn follow(&mut self) -> Result<(), FeedError> {
         let config = &self.connector.config;
-        let link = Link::open(&config.address, config.subscriptions.transport).await?;
+        let link = Link::open(&config.address, config.subscriptions.transport, config.tls).await?;
         let now = self.now();
         let subscriber = Subscriber::new(self.phone(&link), self.settings(), seed()?);
         let mut session = Session { link, subscriber, settled: false, look_at: now };

@@ -1,6 +1,6 @@
 //! `application/reginfo+xml` (RFC 3680): the contacts of addresses-of-record.
 
-use super::xml::{Element, Piece, Xml, XmlError};
+use super::xml::{Element, Xml, XmlError};
 
 /// A document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,29 +48,14 @@ impl RegInfo {
     /// When it is no reginfo document, or larger than any.
     pub fn parse(body: &[u8]) -> Result<Self, XmlError> {
         let text = String::from_utf8_lossy(body);
-        let mut xml = Xml::new(&text)?;
-        let root = loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(element) => break element,
-                Piece::Text(_) | Piece::Close => {}
-            }
-        };
-        if root.name() != "reginfo" {
-            return Err(XmlError::Malformed);
-        }
+        let (mut xml, root) = Xml::inside(&text, "reginfo")?;
         let partial = root.attribute("state")?.is_some_and(|state| state.eq_ignore_ascii_case("partial"));
         let mut info = Self { full: !partial, registrations: Vec::new() };
-        loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(element) if element.name() == "registration" => {
-                    info.registrations.push(Registration::read(&mut xml, &element)?);
-                }
-                Piece::Open(_) => xml.skip()?,
-                Piece::Text(_) => {}
-                Piece::Close => break,
-            }
-        }
-        while xml.read()?.is_some() {}
+        xml.children(|xml, element| match element.name() {
+            "registration" => Registration::read(xml, element).map(|found| info.registrations.push(found)),
+            _ => xml.skip(),
+        })?;
+        xml.finish()?;
         Ok(info)
     }
 }
@@ -82,16 +67,11 @@ impl Registration {
             active: element.attribute("state")?.as_deref() == Some("active"),
             contacts: Vec::new(),
         };
-        loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(child) if child.name() == "contact" => {
-                    registration.contacts.push(RegContact::read(xml, &child)?);
-                }
-                Piece::Open(_) => xml.skip()?,
-                Piece::Text(_) => {}
-                Piece::Close => return Ok(registration),
-            }
-        }
+        xml.children(|xml, child| match child.name() {
+            "contact" => RegContact::read(xml, child).map(|contact| registration.contacts.push(contact)),
+            _ => xml.skip(),
+        })?;
+        Ok(registration)
     }
 }
 
@@ -106,14 +86,11 @@ impl RegContact {
             path: element.attribute("path")?,
             user_agent: element.attribute("user_agent")?,
         };
-        loop {
-            match xml.read()?.ok_or(XmlError::Malformed)? {
-                Piece::Open(child) if child.name() == "uri" => contact.uri = xml.text()?,
-                Piece::Open(_) => xml.skip()?,
-                Piece::Text(_) => {}
-                Piece::Close => return Ok(contact),
-            }
-        }
+        xml.children(|xml, child| match child.name() {
+            "uri" => xml.text().map(|uri| contact.uri = uri),
+            _ => xml.skip(),
+        })?;
+        Ok(contact)
     }
 }
 

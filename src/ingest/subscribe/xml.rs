@@ -68,6 +68,48 @@ impl<'a> Xml<'a> {
         Ok(Self { reader: Reader::from_str(text), ends: false, depth: 0, elements: 0 })
     }
 
+    /// A reader inside the root element, which must have this name; the root itself.
+    ///
+    /// # Errors
+    /// When it is another document, or as [`Xml::read`].
+    pub fn inside(text: &'a str, root: &str) -> Result<(Self, Element<'a>), XmlError> {
+        let mut xml = Self::new(text)?;
+        loop {
+            match xml.read()?.ok_or(XmlError::Malformed)? {
+                Piece::Open(element) if element.name() == root => return Ok((xml, element)),
+                Piece::Open(_) => return Err(XmlError::Malformed),
+                Piece::Text(_) | Piece::Close => {}
+            }
+        }
+    }
+
+    /// Calls `take` with each element inside the one that was opened last, up to its end. `take` reads the element whole:
+    /// what it does not know it leaves to [`Xml::skip`].
+    ///
+    /// # Errors
+    /// As [`Xml::read`], and what `take` returns.
+    pub fn children(
+        &mut self,
+        mut take: impl FnMut(&mut Self, &Element<'a>) -> Result<(), XmlError>,
+    ) -> Result<(), XmlError> {
+        loop {
+            match self.read()?.ok_or(XmlError::Malformed)? {
+                Piece::Open(element) => take(self, &element)?,
+                Piece::Text(_) => {}
+                Piece::Close => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads what follows the root, which is nothing that counts.
+    ///
+    /// # Errors
+    /// As [`Xml::read`].
+    pub fn finish(mut self) -> Result<(), XmlError> {
+        while self.read()?.is_some() {}
+        Ok(())
+    }
+
     /// The next piece; none at the end.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ pub(super) fn start(event: &Event, call_key: Arc<str>, outbound: bool) -> LegSta
         sip_call_id: call_id(event).map(str::to_owned),
         media_port: if outbound { media_port(event) } else { None },
         queue: agent_queue(event).map(|queue| short(queue, TEXT_MAX).to_owned()),
+        under_way: false,
     }
 }
 
