@@ -25,7 +25,7 @@ pub mod measure;
 pub mod members;
 pub mod openapi;
 pub mod ops;
-mod pbx_events;
+pub mod pbx_events;
 pub mod pbxs;
 pub mod popups;
 pub mod problem;

@@ -31,8 +31,23 @@ fn seeds_and_mutations(name: &str) {
 }
 
 #[test]
+fn capture_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("capture");
+}
+
+#[test]
+fn cloud_event_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("cloud_event");
+}
+
+#[test]
 fn dialog_stands_its_seeds_and_their_mutations() {
     seeds_and_mutations("dialog");
+}
+
+#[test]
+fn digest_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("digest");
 }
 
 #[test]
