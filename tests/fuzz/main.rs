@@ -100,6 +100,27 @@ fn every_target_has_its_program_and_a_test_here() {
     }
 }
 
+/// `make fuzz` compiles them as a crate of its own, which nothing else here does.
+#[test]
+fn the_crate_of_the_programs_has_all_that_the_targets_stand_on() {
+    let targets = fs::read_dir("tests/fuzz/targets").expect("the targets are there");
+    let mut sources: Vec<PathBuf> = targets.map(|entry| entry.expect("an entry").path()).collect();
+    // What `targets/mod.rs` takes from other tests.
+    sources.extend(["tests/support/packets.rs", "tests/support/hep.rs", "tests/calls/world.rs"].map(PathBuf::from));
+    let manifest = fs::read_to_string("tests/fuzz/Cargo.toml").expect("the crate of the programs");
+    let readme = fs::read_to_string("tests/fuzz/README.md").expect("what is said of them");
+    for source in sources {
+        let text = fs::read_to_string(&source).expect("it can be read");
+        let used = text.lines().filter_map(|line| line.strip_prefix("use ")?.split("::").next());
+        for name in used.filter(|name| !["std", "super"].contains(name)) {
+            assert!(manifest.contains(&format!("\n{name} = ")), "{name}, which {} uses", source.display());
+        }
+    }
+    for target in ALL {
+        assert!(readme.contains(&format!("| `{}` |", target.name)), "{} is not in the table", target.name);
+    }
+}
+
 /// `make fuzz` asks for them to begin from.
 #[test]
 fn the_seeds_of_each_target_can_be_written_as_files() {
