@@ -28,6 +28,20 @@ pub async fn join(state: &AppState, queue: &Queue, device: &Device, penalty: u32
     ask(state, queue, command, |queue| on_pbx(queue, device).is_some()).await
 }
 
+/// Changes the order of preference of a member.
+///
+/// # Errors
+/// As [`join`].
+pub async fn set_penalty(state: &AppState, queue: &Queue, device: &Device, penalty: u32) -> Result<()> {
+    if !queue.is_fed() {
+        let known = queue.member(device.id).ok_or_else(|| Problem::not_found("member"))?;
+        let stored = state.registry.set_member(queue.id, Member { penalty, ..known.clone() })?;
+        return state.stored(stored.seq).await;
+    }
+    let command = Command::SetPenalty { queue: queue.name.clone(), user: device.user.to_string(), penalty };
+    ask(state, queue, command, |queue| on_pbx(queue, device).is_some_and(|member| member.penalty == penalty)).await
+}
+
 /// Takes a device out of a queue. One that is not in it is no error.
 ///
 /// # Errors

@@ -280,6 +280,7 @@ mod tests {
                 let joined = ReportedMember { penalty, ..member(&user, MemberKind::Dynamic) };
                 registry.member_reported(pbx, &queue, joined, now);
             }
+            Command::SetPenalty { .. } => panic!("a login changes no penalty"),
             Command::RemoveMember { queue, user } => registry.member_gone(pbx, &queue, &user, now),
             Command::Pause { queue, user, paused, reason } => {
                 let paused = ReportedMember { paused, pause_reason: reason, ..member(&user, MemberKind::Static) };

@@ -2,14 +2,14 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::answer::Tagged;
 use super::auth::AdminOrPbx;
-use super::body::Body;
+use super::body::{Body, MergePatch};
 use super::control;
 use super::problem::{Problem, Result};
 use super::query::Ids;
@@ -17,15 +17,15 @@ use super::queues::{QueueAnswer, seen};
 use super::responses::Commanding;
 use super::state::AppState;
 use super::values;
-use crate::model::{Device, DeviceId, Member, QueueId};
+use crate::model::{Device, DeviceId, Member, Queue, QueueId};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(set_member, remove_member))
+    OpenApiRouter::new().routes(routes!(set_member, edit_member, remove_member))
 }
 
 /// How a device is in a queue.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemberEdit {
     /// Whether calls are held back from it.
@@ -34,16 +34,17 @@ pub struct MemberEdit {
     /// Why.
     #[serde(default)]
     pause_reason: Option<String>,
-    /// Order of preference when it joins: lower ones are called first. One that is in the queue keeps what it has.
+    /// Order of preference, at most 2 147 483 647: lower ones are called first. Absent = one that is in the queue keeps what it
+    /// has, and one that joins gets 0.
     #[serde(default)]
-    penalty: u32,
+    penalty: Option<u32>,
 }
 
 /// Put a device into a queue
 ///
-/// Or pause it there: asking again is fine. A PBX's token may do this for the devices and queues of its PBX. When a feed
-/// of the PBX reports the queue, the change is sent to the PBX, provided its `control` is on, and the answer comes once the
-/// PBX has confirmed it.
+/// Or pause it there, or change its penalty: asking again is fine. A PBX's token may do this for the devices and queues of
+/// its PBX. When a feed of the PBX reports the queue, the change is sent to the PBX, provided its `control` is on, and the
+/// answer comes once the PBX has confirmed it.
 #[utoipa::path(put, path = "/v1/queues/{id}/members/{device}", tag = "queues",
     params(("id" = QueueId, Path), ("device" = DeviceId, Path)), request_body = MemberEdit,
     responses((status = 200, description = "The queue with the member in it", body = QueueAnswer,
@@ -55,21 +56,32 @@ async fn set_member(
     Body(edit): Body<MemberEdit>,
 ) -> Result<Tagged<QueueAnswer>> {
     let row = seen(&state, caller, id)?;
-    let queue = &row.value;
-    let device = state.registry.device(device).map(|view| view.device);
-    let device = device.filter(|device| device.account == queue.account && device.pbx == queue.pbx);
-    let device = device.ok_or_else(|| Problem::not_found("device on the queue's PBX"))?;
-    let reason = values::remark("/pause_reason", edit.pause_reason.as_deref())?;
-    if queue.is_fed() {
-        on_pbx(&state, id, &device, &edit, reason).await?;
-    } else {
-        let penalty = queue.member(device.id).map_or(edit.penalty, |known| known.penalty);
-        let member = Member { penalty, ..Member::manual(device.id, edit.paused, reason, state.clock.now().unix) };
-        let stored = state.registry.set_member(id, member)?;
-        state.stored(stored.seq).await?;
-    }
+    let device = device_of(&state, &row.value, device)?;
+    set(&state, &row.value, &device, edit.checked()?).await?;
+    shown(&state, caller, id).await
+}
+
+/// Change how a device is in a queue
+///
+/// A merge patch (RFC 7396) of what is put: what it does not name stays as it is. The device must be in the queue. When a
+/// feed of the PBX reports the queue, the change goes there as it does for a put.
+#[utoipa::path(patch, path = "/v1/queues/{id}/members/{device}", tag = "queues",
+    params(("id" = QueueId, Path), ("device" = DeviceId, Path)),
+    request_body(content = MemberEdit, content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "The queue with the member as it is now", body = QueueAnswer,
+        headers(("ETag" = String))), Commanding))]
+async fn edit_member(
+    State(state): State<AppState>,
+    caller: AdminOrPbx,
+    Ids((id, device)): Ids<(QueueId, DeviceId)>,
+    patch: MergePatch,
+) -> Result<Tagged<QueueAnswer>> {
     let row = seen(&state, caller, id)?;
-    Tagged::ok(&state, QueueAnswer::of(&state, &row.value), row.seq).await
+    let device = device_of(&state, &row.value, device)?;
+    let member = control::on_pbx(&row.value, &device).ok_or_else(|| Problem::not_found("member"))?;
+    let edit = patch.applied_to(&MemberEdit::of(member))?;
+    set(&state, &row.value, &device, edit.checked()?).await?;
+    shown(&state, caller, id).await
 }
 
 /// Take a device out of a queue
@@ -93,25 +105,62 @@ async fn remove_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Has the PBX put the device in and pause it or not, as far as it is not so already.
-async fn on_pbx(
-    state: &AppState,
-    id: QueueId,
-    device: &Device,
-    edit: &MemberEdit,
-    reason: Option<String>,
-) -> Result<()> {
+impl MemberEdit {
+    fn of(member: &Member) -> Self {
+        let Member { paused, pause_reason, penalty, .. } = member.clone();
+        Self { paused, pause_reason, penalty: Some(penalty) }
+    }
+
+    fn checked(self) -> Result<Self> {
+        if let Some(penalty) = self.penalty {
+            values::within("/penalty", penalty, 0..=PENALTY_MAX)?;
+        }
+        Ok(Self { pause_reason: values::remark("/pause_reason", self.pause_reason.as_deref())?, ..self })
+    }
+}
+
+fn device_of(state: &AppState, queue: &Queue, device: DeviceId) -> Result<Device> {
+    let device = state.registry.device(device).map(|view| view.device);
+    let device = device.filter(|device| device.account == queue.account && device.pbx == queue.pbx);
+    device.ok_or_else(|| Problem::not_found("device on the queue's PBX"))
+}
+
+async fn set(state: &AppState, queue: &Queue, device: &Device, edit: MemberEdit) -> Result<()> {
+    if queue.is_fed() {
+        return on_pbx(state, queue.id, device, edit).await;
+    }
+    let penalty = edit.penalty.or_else(|| queue.member(device.id).map(|known| known.penalty)).unwrap_or(0);
+    let member = Member::manual(device.id, edit.paused, edit.pause_reason, state.clock.now().unix);
+    let stored = state.registry.set_member(queue.id, Member { penalty, ..member })?;
+    state.stored(stored.seq).await
+}
+
+/// Has the PBX put the device in, change its penalty, and pause it or not, as far as it is not so already.
+async fn on_pbx(state: &AppState, id: QueueId, device: &Device, edit: MemberEdit) -> Result<()> {
     let queue = || state.registry.queues.get(id).ok_or_else(|| Problem::not_found("queue"));
     let before = queue()?;
-    if control::on_pbx(&before.value, device).is_none() {
-        control::join(state, &before.value, device, edit.penalty).await?;
+    match (control::on_pbx(&before.value, device), edit.penalty) {
+        (None, penalty) => control::join(state, &before.value, device, penalty.unwrap_or(0)).await?,
+        (Some(member), Some(penalty)) if member.penalty != penalty => {
+            control::set_penalty(state, &before.value, device, penalty).await?;
+        }
+        (Some(_), _) => {}
     }
     let joined = queue()?;
+    let MemberEdit { paused, pause_reason: reason, .. } = edit;
     let is_so = control::on_pbx(&joined.value, device).is_some_and(|member| {
-        member.paused == edit.paused && (!edit.paused || reason.is_none() || member.pause_reason == reason)
+        member.paused == paused && (!paused || reason.is_none() || member.pause_reason == reason)
     });
-    if is_so { Ok(()) } else { control::pause(state, &joined.value, device, edit.paused, reason).await }
+    if is_so { Ok(()) } else { control::pause(state, &joined.value, device, paused, reason).await }
 }
+
+async fn shown(state: &AppState, caller: AdminOrPbx, id: QueueId) -> Result<Tagged<QueueAnswer>> {
+    let row = seen(state, caller, id)?;
+    Tagged::ok(state, QueueAnswer::of(state, &row.value), row.seq).await
+}
+
+/// Asterisk keeps it as a C `int`.
+const PENALTY_MAX: u32 = 2_147_483_647;
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +189,15 @@ mod tests {
         let member = json!({"device": device, "paused": true, "pause_reason": "lunch", "since": since, "penalty": 0,
             "kind": "manual", "state": "unknown", "extension": "101", "label": null});
         assert_eq!(paused.json["members"], json!([member]));
+        let preferred = office.patch(&path, &json!({"penalty": 3})).await;
+        let shown = &preferred.json["members"][0];
+        assert_eq!((&shown["penalty"], &shown["paused"], &shown["since"]), (&json!(3), &json!(true), &since));
+        assert_eq!(put(json!({})).await.json["members"][0]["penalty"], 3, "it keeps what it has");
+        assert_eq!(put(json!({"penalty": 5})).await.json["members"][0]["penalty"], 5);
+        let refused = office.patch(&path, &json!({"penalty": 2_147_483_648_u32})).await;
+        assert_eq!((refused.problem(), &refused.json["pointer"]), ((422, "invalid-value"), &json!("/penalty")));
         assert_eq!(office.delete(&path).await.status, 204);
+        assert_eq!(office.patch(&path, &json!({"penalty": 3})).await.problem(), (404, "not-found"), "it is no member");
         assert_eq!(office.get(&format!("/v1/queues/{queue}")).await.json["members"], json!([]));
         assert_eq!(office.delete(&path).await.status, 204);
         let unknown = format!("/v1/queues/{queue}/members/{}", office.account);
@@ -221,7 +278,8 @@ mod tests {
                 (Some("sales"), "101", true, Some("lunch"))
             );
             pause.done.send(Ok(())).unwrap();
-            office.registry.member_reported(office.pbx, "sales", member("101", Some("lunch")), office.clock.now());
+            let paused = ReportedMember { penalty: 2, ..member("101", Some("lunch")) };
+            office.registry.member_reported(office.pbx, "sales", paused, office.clock.now());
         };
         let body = json!({"penalty": 2, "paused": true, "pause_reason": "lunch"});
         let (joined, ()) = tokio::join!(put(&office, &path, body.clone()), pbx);
@@ -239,6 +297,39 @@ mod tests {
         let (left, ()) = tokio::join!(office.delete(&path), pbx);
         assert_eq!(left.status, 204);
         assert!(commands.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn the_penalty_of_a_member_is_the_pbxs_to_change_and_its_event_confirms_it() {
+        let office = Office::open().await;
+        let (id, device) = (fed(&office).await, office.phone("101").await);
+        control(&office, true).await;
+        let mut commands = office.registry.feeds.take_control(office.pbx);
+        let path = format!("/v1/queues/{id}/members/{device}");
+        assert_eq!(office.patch(&path, &json!({"penalty": 3})).await.problem(), (404, "not-found"), "it is no member");
+        let told = |penalty| {
+            let told = ReportedMember { penalty, ..member("101", Some("lunch")) };
+            office.registry.member_reported(office.pbx, "sales", told, office.clock.now());
+        };
+        told(0);
+        let (three, four) = (json!({"penalty": 3}), json!({"penalty": 4}));
+        let pbx = async {
+            let prefer = next(&mut commands).await;
+            let (queue, user) = ("sales".to_owned(), "101".to_owned());
+            assert_eq!(prefer.command, Command::SetPenalty { queue, user, penalty: 3 });
+            prefer.done.send(Ok(())).unwrap();
+            told(2);
+            tokio::task::yield_now().await;
+            told(3);
+        };
+        let (preferred, ()) = tokio::join!(office.patch(&path, &three), pbx);
+        let shown = &preferred.json["members"][0];
+        assert_eq!((&shown["penalty"], &shown["pause_reason"]), (&json!(3), &json!("lunch")), "{preferred:?}");
+        assert!(commands.try_recv().is_err(), "what was not named is left alone");
+        assert_eq!(office.patch(&path, &json!({"penalty": 3})).await.status, 200, "it is so already: nothing is sent");
+        let accept = async { next(&mut commands).await.done.send(Ok(())).unwrap() };
+        let (unsure, ()) = tokio::join!(office.patch(&path, &four), accept);
+        assert_eq!(unsure.problem(), (504, "not-confirmed"));
     }
 
     #[tokio::test]

@@ -33,6 +33,17 @@ pub struct Connector {
     pub handle: FeedHandle,
 }
 
+impl Connector {
+    /// Whether its PBX may be changed, now (promise 8).
+    ///
+    /// # Errors
+    /// Why not, for a person.
+    pub(super) fn may_control(&self) -> Result<(), String> {
+        let on = self.registry.pbxs.get(self.pbx).is_some_and(|pbx| pbx.value.control);
+        if on { Ok(()) } else { Err("this PBX may not be changed from here (control is off)".into()) }
+    }
+}
+
 /// Starts every configured feed as a task of its own; they end with `stop`. One whose PBX is not there waits for it.
 pub fn start(
     feeds: &[config::Feed],

@@ -50,6 +50,8 @@ pub fn canonical_user(user: &str) -> Cow<'_, str> {
     let mut at = 0;
     while at < bytes.len() {
         let hex = (bytes[at] == b'%').then(|| bytes.get(at + 1..at + 3)).flatten();
+        // A number may have a sign, an escape has none.
+        let hex = hex.filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
         let decoded = hex.and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
         match decoded {
             Some(byte) if is_user_character(byte) => {
@@ -98,6 +100,7 @@ mod tests {
         assert_eq!(canonical_user("a%3ab"), "a%3Ab");
         assert_eq!(canonical_user("100%"), "100%");
         assert_eq!(canonical_user("ü%zz%6"), "ü%zz%6");
+        assert_eq!(canonical_user("a%+5"), "a%+5", "no escape");
     }
 
     #[test]

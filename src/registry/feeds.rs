@@ -134,6 +134,15 @@ pub enum Command {
         /// Order of preference.
         penalty: u32,
     },
+    /// Changes a member's order of preference.
+    SetPenalty {
+        /// The queue's name on the PBX.
+        queue: String,
+        /// The device's user part.
+        user: String,
+        /// Lower ones are called first.
+        penalty: u32,
+    },
     /// Takes a device out of a queue.
     RemoveMember {
         /// The queue's name on the PBX.

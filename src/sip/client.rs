@@ -155,7 +155,7 @@ impl Phone {
     /// # Errors
     /// When the INVITE or the response lacks a header every message has.
     pub fn bye(&self, invite: &Message<'_>, response: &Message<'_>, branch: &str) -> Result<Vec<u8>, HeaderError> {
-        let cseq = invite.cseq()?.number + 1;
+        let cseq = invite.cseq()?.number.saturating_add(1);
         self.as_caller(invite, response, rsip::Method::Bye, branch, cseq)
     }
 

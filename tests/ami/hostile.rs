@@ -79,6 +79,27 @@ fn channels_past_the_limit_are_left_out_and_counted() {
     assert_eq!(decoder.dropped().channels, 5_000);
 }
 
+#[test]
+fn numbers_at_the_end_of_their_range_are_survived() {
+    let (mut codec, mut decoder, mut outputs) = (Codec::default(), Decoder::new(PBX), Vec::new());
+    let texts = [
+        "Event: Newchannel\r\nChannel: PJSIP/trunk-01\r\nChannelState: 4\r\nUniqueid: 1.1\r\n\r\n",
+        "Event: QueueEntry\r\nQueue: sales\r\nPosition: 4294967295\r\nUniqueid: 1.1\r\nChannel: PJSIP/trunk-01\r\n\
+         Wait: 18446744073709551615\r\n\r\nEvent: QueueStatusComplete\r\n\r\n",
+        "Event: QueueCallerJoin\r\nQueue: sales\r\nPosition: 1\r\nUniqueid: 1.2\r\n\r\n",
+        "Event: QueueCallerLeave\r\nQueue: sales\r\nUniqueid: 1.1\r\n\r\n",
+    ];
+    for (seconds, text) in (0..).zip(texts) {
+        codec.push(text.as_bytes());
+        while let Some(frame) = codec.next_frame() {
+            if let Frame::Message(message) = frame {
+                decoder.message(&message, NOW.after(seconds * 1_000), &mut outputs);
+            }
+        }
+    }
+    assert!(outputs.iter().any(|output| format!("{output:?}").contains("Unqueued")), "{outputs:#?}");
+}
+
 proptest! {
     #[test]
     fn nothing_that_arrives_makes_codec_or_decoder_stumble(pieces in prop::collection::vec(piece(), 0..60)) {

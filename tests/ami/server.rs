@@ -175,6 +175,15 @@ impl Office {
         feeds::start(&[config], &self.registry, &self.sites, &self.clock, &self.tasks, &self.stop);
     }
 
+    /// Says whether the PBX may be changed.
+    pub fn may_be_changed(&self, control: bool) {
+        let changed = self.registry.update_pbx(self.pbx, None, |pbx| {
+            pbx.control = control;
+            Ok(())
+        });
+        changed.expect("a PBX can be edited");
+    }
+
     pub fn feed(&self, name: &str) -> Option<FeedStatus> {
         let feeds = self.registry.feeds.of(self.pbx, self.clock.now());
         feeds.into_iter().find(|feed| *feed.name == *name)

@@ -98,11 +98,7 @@ async fn a_channel_is_asked_for_its_call_id_as_soon_as_it_is_there() {
 #[tokio::test]
 async fn a_command_goes_to_the_pbx_and_counts_when_its_event_comes_back() {
     let (office, server) = (Office::open().await, Server::listen().await);
-    let allowed = office.registry.update_pbx(office.pbx, None, |pbx| {
-        pbx.control = true;
-        Ok(())
-    });
-    allowed.expect("a PBX can be let to be changed");
+    office.may_be_changed(true);
     office.follow("asterisk", &server.address(), Tls::Off);
     let mut peer = server.let_in().await;
     peer.snapshot("").await;
@@ -137,13 +133,33 @@ async fn a_command_goes_to_the_pbx_and_counts_when_its_event_comes_back() {
 }
 
 #[tokio::test]
-async fn without_control_no_command_can_be_given() {
+async fn control_that_is_switched_on_or_off_holds_for_the_next_command() {
     let (office, server) = (Office::open().await, Server::listen().await);
     office.follow("asterisk", &server.address(), Tls::Off);
     let mut peer = server.let_in().await;
+    let control = until("it takes commands", async || office.registry.feeds.control(office.pbx)).await;
+    let order = |penalty| {
+        let command = Command::SetPenalty { queue: "sales".into(), user: "101".into(), penalty };
+        let (done, answer) = oneshot::channel();
+        control.try_send(ControlRequest { command, done }).expect("it listens");
+        answer
+    };
+    let off = order(1);
     peer.snapshot("").await;
-    office.up("asterisk").await;
-    assert!(office.registry.feeds.control(office.pbx).is_none());
+    let why = off.await.expect("an answer").expect_err("control is off");
+    assert!(why.contains("control is off"), "{why}");
+    office.may_be_changed(true);
+    // Nobody waits for this one any more, so it is not done behind anybody's back.
+    drop(order(2));
+    let on = order(3);
+    let asked = peer.asked().await;
+    let field = |key: &str| asked[key].as_str();
+    assert_eq!((field("Action"), field("Queue"), field("Interface")), ("QueuePenalty", "sales", "PJSIP/101"));
+    assert_eq!(field("Penalty"), "3", "the first that was sent");
+    peer.answer(&asked, "Success", "Message: Interface penalty set successfully\r\n").await;
+    assert_eq!(on.await.expect("an answer"), Ok(()));
+    office.may_be_changed(false);
+    assert!(order(4).await.expect("an answer").is_err());
 }
 
 #[tokio::test]

@@ -55,6 +55,22 @@ impl Ami {
         assert_eq!(answer.get("Response"), "Success", "{action} {fields:?}: {answer:?}");
     }
 
+    /// Asks for a list; its items, which are the events `item` before the event `end`.
+    pub async fn list(&mut self, action: &str, fields: &[(&str, &str)], item: &str, end: &str) -> Vec<Packet> {
+        self.act(action, fields).await;
+        let id = format!("test-{}", self.actions);
+        self.event(end, &[("ActionID", &id)]).await;
+        let mut items = self.seen(item);
+        items.retain(|packet| packet.get("ActionID") == id);
+        items
+    }
+
+    /// The events of this name, since the login or the last [`Ami::forget`].
+    pub fn seen(&self, event: &str) -> Vec<Packet> {
+        let seen = self.seen.lock().expect("nobody panics with it");
+        seen.iter().filter(|packet| packet.get("Event") == event).cloned().collect()
+    }
+
     /// Waits for an event with these fields, among all since the login or the last [`Ami::forget`].
     pub async fn event(&self, name: &str, fields: &[(&str, &str)]) -> Packet {
         let matches = |packet: &Packet| fields.iter().all(|(name, value)| packet.get(name) == *value);

@@ -11,6 +11,7 @@ mod scene;
 mod tee;
 mod watcher;
 
+mod control;
 mod direct_calls;
 mod faults;
 mod members;

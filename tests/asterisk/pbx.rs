@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use crate::ami::Ami;
 use crate::support::folder::Folder;
 use crate::support::ports::Ports;
-use crate::support::process::{Process, command};
+use crate::support::process::Process;
 use crate::support::wait::until;
 
 /// A running Asterisk.
@@ -40,8 +41,20 @@ pub enum Version {
 }
 
 impl Pbx {
-    /// Starts it; it sends HEP to `hep`.
+    /// Starts it; it sends HEP to `hep`. hookswitch may watch it.
     pub async fn start(folder: &Folder, version: Version, hep: SocketAddr) -> Self {
+        Self::start_for(folder, version, hep, documented_user(version)).await
+    }
+
+    /// The same, and hookswitch may change its queues, as docs/asterisk.md says it is let to.
+    pub async fn start_controlled(folder: &Folder, version: Version, hep: SocketAddr) -> Self {
+        let watching = documented_user(version);
+        let write = documented_block(|block| block.strip_prefix("write = ").is_some().then_some(block));
+        let line = watching.lines().find(|line| line.starts_with("write = ")).expect("it may ask");
+        Self::start_for(folder, version, hep, watching.replace(line, write.trim_end())).await
+    }
+
+    async fn start_for(folder: &Folder, version: Version, hep: SocketAddr, user: String) -> Self {
         let (ports, media) = (Ports::take(), Ports::take());
         let (address, manager) = (ports.address(0), ports.address(4));
         let (trunk, second_trunk) = (ports.address(2), ports.address(6));
@@ -58,7 +71,7 @@ impl Pbx {
             ("@SECOND_TRUNK@", second_trunk.to_string()),
             ("@AMI@", manager.port().to_string()),
             ("@HEP@", hep.to_string()),
-            ("@HOOKSWITCH@", documented_user(version)),
+            ("@HOOKSWITCH@", user),
             ("@RTP_FIRST@", media.port(0).to_string()),
             ("@RTP_LAST@", media.port(19).to_string()),
         ];
@@ -98,18 +111,20 @@ fn tree(version: Version) -> PathBuf {
 
 /// The manager user and its filters as docs/asterisk.md says to paste them, with the tests' secret.
 fn documented_user(version: Version) -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/asterisk.md");
-    let page = fs::read_to_string(page).expect("the page is in the repository");
-    let block = |begins: &str| {
-        let mut blocks = page.split("```ini\n").skip(1).filter_map(|rest| rest.split("```").next());
-        let found = blocks.find_map(|block| block.find(begins).map(|at| block[at..].to_owned()));
-        found.unwrap_or_else(|| panic!("docs/asterisk.md has no block with {begins}"))
-    };
+    let block = |begins: &str| documented_block(|block| block.find(begins).map(|at| &block[at..]));
     let filters = match version {
         Version::Sixteen => block("eventfilter = "),
         Version::TwentyTwo => block("eventfilter(action(include)"),
     };
     format!("{}{filters}", block("[hookswitch]\n")).replace("CHANGE-ME", "amisecret")
+}
+
+/// What is wanted of the first block of docs/asterisk.md that has it.
+fn documented_block(wanted: impl Fn(&str) -> Option<&str>) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/asterisk.md");
+    let page = fs::read_to_string(page).expect("the page is in the repository");
+    let mut blocks = page.split("```ini\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find_map(wanted).expect("docs/asterisk.md has what the tests paste").to_owned()
 }
 
 fn write_configuration(folder: &Folder, values: &[(&str, String)]) {
@@ -130,7 +145,7 @@ fn write_configuration(folder: &Folder, values: &[(&str, String)]) {
 
 /// Starts it and waits until it serves.
 async fn launch(program: &Path, run: &Path, manager: SocketAddr) -> (Process, Ami) {
-    let mut asterisk = command(program.to_str().expect("the path is text"));
+    let mut asterisk = Command::new(program);
     asterisk.arg("-f").arg("-C").arg(run.join("conf/asterisk.conf"));
     let mut process = Process::start("asterisk", &mut asterisk, &run.join("console.txt"));
     let ami = until("Asterisk's manager interface is open", async || {

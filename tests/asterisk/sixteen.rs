@@ -2,7 +2,7 @@
 
 use crate::pbx::Version;
 use crate::scene::Scene;
-use crate::{direct_calls, members, phones, queue_calls, transfers};
+use crate::{control, direct_calls, members, phones, queue_calls, transfers};
 
 #[tokio::test]
 async fn phones_register_refresh_and_unregister() {
@@ -12,6 +12,16 @@ async fn phones_register_refresh_and_unregister() {
 #[tokio::test]
 async fn members_come_pause_and_go() {
     members::come_and_go(Version::Sixteen).await;
+}
+
+#[tokio::test]
+async fn members_are_added_preferred_paused_and_removed_from_here() {
+    control::changes(Version::Sixteen).await;
+}
+
+#[tokio::test]
+async fn q13_an_agent_logs_out_of_the_queues_and_back_in() {
+    control::sessions(Version::Sixteen).await;
 }
 
 #[tokio::test]

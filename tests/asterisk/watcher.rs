@@ -45,6 +45,11 @@ pub struct Person {
 impl Watcher {
     /// Starts a daemon with these feeds; it talks to the manager interface at `manager`.
     pub async fn start(name: &str, feeds: Feeds, manager: SocketAddr) -> Self {
+        Self::start_as("hookswitch", name, feeds, manager).await
+    }
+
+    /// The same as another user of the manager interface.
+    pub async fn start_as(user: &str, name: &str, feeds: Feeds, manager: SocketAddr) -> Self {
         let (folder, ports) = (Folder::new(&format!("{name}-{feeds:?}")), Ports::take());
         let hep = ports.address(0);
         let mut more = String::new();
@@ -55,7 +60,7 @@ impl Watcher {
             let _ = write!(
                 more,
                 "[feeds.office]\nkind = \"asterisk\"\naddress = \"{manager}\"\n\
-                 user = \"hookswitch\"\nsecret = \"amisecret\"\n"
+                 user = \"{user}\"\nsecret = \"amisecret\"\n"
             );
         }
         let daemon = Daemon::start_with(&folder, &more).await;

@@ -3,61 +3,66 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::cell::Cell;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use support::daemon::{Daemon, hookswitch};
 use support::folder::Folder;
+use support::process::Process;
 
 /// A command that runs, and the lines it prints.
 struct Running {
-    child: Child,
-    lines: Receiver<String>,
+    process: Process,
+    /// Lines that were looked at.
+    read: Cell<usize>,
+    _folder: Folder,
 }
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let out: BufReader<ChildStdout> = BufReader::new(child.stdout.take().unwrap());
-        let (send, lines) = channel();
-        std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
-        Self { child, lines }
+        let folder = Folder::new("cli-command");
+        let process = Process::start("hookswitch", &mut command, &folder.join("command.log"));
+        Self { process, read: Cell::new(0), _folder: folder }
     }
 
     /// Waits for a line that holds `text`; what was printed before it is skipped.
     fn expect(&self, text: &str) -> String {
-        let (started, mut seen) = (Instant::now(), Vec::new());
+        let started = Instant::now();
         while started.elapsed() < Duration::from_secs(20) {
-            match self.lines.recv_timeout(Duration::from_millis(200)) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(_) => {}
+            let output = self.process.output();
+            // A line may be half written yet.
+            let whole = &output[..output.rfind('\n').map_or(0, |end| end + 1)];
+            let mut unread = whole.lines().enumerate().skip(self.read.get());
+            if let Some((index, line)) = unread.find(|(_, line)| line.contains(text)) {
+                self.read.set(index + 1);
+                return line.to_owned();
             }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("{text:?} was never printed, but\n{}", seen.join("\n"));
+        panic!("{text:?} was never printed, but\n{}", self.rest());
+    }
+
+    /// What was printed and not looked at.
+    fn rest(&self) -> String {
+        let output = self.process.output();
+        output.lines().skip(self.read.get()).collect::<Vec<_>>().join("\n")
     }
 
     fn interrupt(mut self) {
-        assert!(Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap().success());
+        self.process.signal("INT");
+        assert!(self.ends().success());
+    }
+
+    fn ends(&mut self) -> ExitStatus {
         let asked = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                assert!(status.success(), "{status}");
-                return;
+            if let Some(status) = self.process.ended() {
+                return status;
             }
-            assert!(asked.elapsed() < Duration::from_secs(15), "Ctrl-C went unheard");
+            assert!(asked.elapsed() < Duration::from_mins(1), "it does not end");
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -109,9 +114,8 @@ fn the_demo_shows_popups_and_ends_by_itself() {
     let next = demo.expect(" call");
     assert!(next.contains("the support queue") || next.contains("internal"), "{next}");
     demo.expect("calls the support queue");
-    assert!(demo.child.wait().unwrap().success());
-    let rest: Vec<String> = demo.lines.iter().collect();
-    let rest = rest.join("\n");
+    assert!(demo.ends().success());
+    let rest = demo.rest();
     for expected in [
         "Ben   POPUP",
         "Cleo  POPUP",
@@ -164,8 +168,8 @@ fn a_demo_that_is_terminated_takes_its_folder_along() {
     let folder = folder.split_whitespace().nth(1).unwrap();
     demo.expect("round 1");
     assert!(std::path::Path::new(folder).exists());
-    assert!(Command::new("kill").args(["-TERM", &demo.child.id().to_string()]).status().unwrap().success());
-    assert!(demo.child.wait().unwrap().success());
+    demo.process.signal("TERM");
+    assert!(demo.ends().success());
     assert!(!std::path::Path::new(folder).exists(), "{folder}");
 }
 

@@ -15,7 +15,7 @@ use hookswitch::config::Config;
 use crate::support::baresip::Phone;
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
-use crate::support::process::{Process, command};
+use crate::support::process::Process;
 use crate::support::wait::until;
 
 /// The fenced blocks of a page: info string and text.
@@ -64,14 +64,9 @@ impl<'f> Session<'f> {
     /// A terminal whose `hookswitch` is the one under test, and which knows its configuration and token.
     pub fn new(folder: &'f Folder, daemon: &Daemon) -> Self {
         let token = std::fs::read_to_string(daemon.data.join("admin-token")).expect("the first token is filed");
-        // What a block runs must end with its shell, which does not see to that itself.
-        for (name, program) in [("hookswitch", env!("CARGO_BIN_EXE_hookswitch")), ("curl", "/usr/bin/curl")] {
-            let run = command(program);
-            let words: Vec<_> = std::iter::once(run.get_program()).chain(run.get_args()).collect();
-            let words: Vec<_> = words.iter().map(|word| format!("'{}'", word.display())).collect();
-            let script = folder.write(&format!("bin/{name}"), format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")));
-            std::fs::set_permissions(script, Permissions::from_mode(0o755)).expect("it is our file");
-        }
+        let run = format!("#!/bin/sh\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_hookswitch"));
+        let script = folder.write("bin/hookswitch", run);
+        std::fs::set_permissions(script, Permissions::from_mode(0o755)).expect("it is our file");
         let programs = folder.join("bin").display().to_string();
         Self {
             folder,
@@ -124,7 +119,7 @@ impl<'f> Session<'f> {
         let kept = kept.display();
         // Only a block that ends hands its variables on.
         let script = format!("set -e -a\n[ ! -e '{kept}' ] || . '{kept}'\n{text}export -p > '{kept}'\n");
-        let mut bash: Command = command("bash");
+        let mut bash = Command::new("bash");
         bash.arg(self.folder.write(&name, script)).current_dir(self.folder.path());
         bash.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         let process = Process::start(&name, &mut bash, &self.folder.join(format!("{name}.log")));

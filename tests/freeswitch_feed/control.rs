@@ -8,7 +8,7 @@ use hookswitch::ingest::feed::Feed as _;
 use hookswitch::ingest::feeds::Connector;
 use hookswitch::ingest::freeswitch::Freeswitch;
 use hookswitch::ingest::site::Sites;
-use hookswitch::model::{FeedKind, PbxId};
+use hookswitch::model::{FeedKind, Member, Pbx, PbxId};
 use hookswitch::registry::{Command, ControlRequest, Limits, Registry};
 use hookswitch::store::Store;
 use tokio::sync::oneshot;
@@ -34,12 +34,7 @@ impl Desk {
         let store = Store::open("sqlite::memory:").await.unwrap();
         let registry = Registry::open(store, clock.clone(), Limits::default()).await.unwrap();
         let id = registry.ensure_defaults().unwrap().pbx;
-        registry
-            .update_pbx(id, None, |pbx| {
-                pbx.control = control;
-                Ok(())
-            })
-            .unwrap();
+        may_be_changed(&registry, id, control);
         let settings =
             format!("[feeds.freeswitch]\naddress = \"{}\"\nsecret = \"ClueCon\"\npoll_s = 3600", pbx.address);
         let config = Config::parse(&settings, std::iter::empty()).unwrap().feeds.remove(0);
@@ -68,11 +63,20 @@ impl Desk {
 
     /// User parts and whether paused, of the members of sales.
     fn members(&self) -> Vec<(String, bool)> {
-        let id = self.registry.queues.all().into_iter().find(|queue| queue.value.name == "sales@default").unwrap();
         let name = |device| self.registry.device(device).unwrap().device.user.to_string();
-        let mut members: Vec<_> = id.value.members.iter().map(|member| (name(member.device), member.paused)).collect();
+        let sales = self.sales();
+        let mut members: Vec<_> = sales.iter().map(|member| (name(member.device), member.paused)).collect();
         members.sort();
         members
+    }
+
+    fn penalties(&self) -> Vec<u32> {
+        self.sales().iter().map(|member| member.penalty).collect()
+    }
+
+    fn sales(&self) -> Vec<Member> {
+        let queues = self.registry.queues.all();
+        queues.iter().find(|queue| queue.value.name == "sales@default").unwrap().value.members.clone()
     }
 }
 
@@ -123,9 +127,41 @@ async fn a_pause_is_the_agents_and_counts_when_the_event_says_so() {
 }
 
 #[tokio::test]
-async fn a_pbx_that_may_not_be_changed_gets_no_command() {
+async fn a_penalty_is_a_tiers_level() {
+    let desk = Desk::open(true).await;
+    let prefer = |penalty| Command::SetPenalty { queue: "sales@default".into(), user: "201".into(), penalty };
+    let tiers = answers("agent-tiers")["api callcenter_config tier list"][1].clone();
+    let line = tiers.lines().find(|line| line.starts_with("sales@default|201")).expect("201 is in it");
+    let mut cells: Vec<&str> = line.split('|').collect();
+    cells[3] = "7";
+    desk.pbx.answer("api callcenter_config tier list", &tiers.replace(line, &cells.join("|")));
+    desk.pbx.answer("api callcenter_config tier set level sales@default 201@default 7", "+OK\n");
+    assert_eq!(desk.order(prefer(7)).await, Ok(()));
+    until("the list shows it", async || desk.penalties().contains(&7).then_some(())).await;
+    let none = desk.order(prefer(0)).await.unwrap_err();
+    assert!(none.contains("at least 1"), "{none}");
+}
+
+#[tokio::test]
+async fn a_pbx_gets_commands_while_it_may_be_changed_and_only_then() {
     let desk = Desk::open(false).await;
-    assert!(desk.registry.feeds.control(desk.id).is_none());
+    let prefer = || Command::SetPenalty { queue: "sales@default".into(), user: "201".into(), penalty: 7 };
+    let off = desk.order(prefer()).await.unwrap_err();
+    assert!(off.contains("control is off"), "{off}");
     let changing = |asked: &String| [" add ", " del ", " set "].iter().any(|word| asked.contains(word));
     assert!(!desk.pbx.asked().iter().any(changing), "{:?}", desk.pbx.asked());
+    // There is no poll in an hour: it holds at once.
+    may_be_changed(&desk.registry, desk.id, true);
+    desk.pbx.answer("api callcenter_config tier set level sales@default 201@default 7", "+OK\n");
+    assert_eq!(desk.order(prefer()).await, Ok(()));
+    may_be_changed(&desk.registry, desk.id, false);
+    assert!(desk.order(prefer()).await.is_err());
+}
+
+fn may_be_changed(registry: &Registry, pbx: PbxId, control: bool) {
+    let change = |pbx: &mut Pbx| {
+        pbx.control = control;
+        Ok(())
+    };
+    registry.update_pbx(pbx, None, change).expect("a PBX can be edited");
 }

@@ -1,6 +1,7 @@
 //! Real phones: baresip without a screen or sound card, driven over its control socket (JSON in netstrings).
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::folder::Folder;
 use super::ports::Ports;
-use super::process::{Process, command};
+use super::process::Process;
 use super::wait::until;
 
 /// One phone with one account. Calls ring until [`Phone::answer`].
@@ -60,7 +61,7 @@ impl Phone {
         folder.write(&format!("{name}/accounts"), settings);
         folder.write(&format!("{name}/contacts"), "");
         folder.write(&format!("{name}/config"), config(extension, &ports));
-        let mut baresip = command("baresip");
+        let mut baresip = Command::new("baresip");
         baresip.arg("-f").arg(folder.join(&name));
         let mut process = Process::start(&name, &mut baresip, &folder.join(format!("{name}.log")));
         let control = until("baresip opens its control socket", async || {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::api::Api;
 use super::folder::Folder;
 use super::ports::Ports;
-use super::process::{Process, command};
+use super::process::Process;
 use super::wait::until;
 
 /// A running daemon. [`Daemon::restart`] keeps its data.
@@ -157,7 +157,7 @@ impl Daemon {
 
 /// The binary with this configuration file.
 pub fn hookswitch(config: &Path) -> Command {
-    let mut hookswitch = command(env!("CARGO_BIN_EXE_hookswitch"));
+    let mut hookswitch = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
     // The variables of whoever runs the tests are not what is tested.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HOOKSWITCH_")) {
         hookswitch.env_remove(name);

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
 
 use super::folder::Folder;
 use super::ports::Ports;
-use super::process::{Process, command};
+use super::process::Process;
 use super::wait::until;
 
 /// A running Kamailio: UDP and TCP on one port.
@@ -78,7 +79,7 @@ impl Kamailio {
 }
 
 async fn launch(arguments: &[OsString], log: &Path, address: SocketAddr) -> Process {
-    let mut kamailio = command("kamailio");
+    let mut kamailio = Command::new("kamailio");
     kamailio.env("PATH", path()).args(arguments);
     let mut process = Process::start("kamailio", &mut kamailio, log);
     until("Kamailio answers OPTIONS", async || {

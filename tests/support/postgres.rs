@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -50,8 +51,12 @@ impl Server {
     /// Starts it (again), on the port it had.
     pub fn start(&self) {
         // The shell waits on its standard input and takes the server down when that closes: when we say so, or when this
-        // process is gone. SIGINT is Postgres's fast shutdown.
-        let script = r#""$@" >>log 2>&1 & echo $! >pid; read -r _; kill -INT $! 2>/dev/null; wait $!"#;
+        // process is gone, which may have frozen it. SIGINT is Postgres's fast shutdown, SIGQUIT waits for nobody.
+        let script = r#""$@" >>log 2>&1 & main=$!; echo $main >pid; read -r _
+            kill -CONT $main $(cat /proc/$main/task/$main/children) 2>/dev/null; kill -INT $main 2>/dev/null
+            runs() { [ -e /proc/$main/status ] && ! grep -q '^State:.Z' /proc/$main/status; }
+            for _ in $(seq 200); do runs && sleep 0.05; done
+            runs && kill -QUIT $main; wait $main"#;
         let postgres = self.binaries.join("postgres");
         let server = as_owner(&postgres);
         let mut shell = Command::new("sh");
@@ -61,7 +66,8 @@ impl Server {
         // The server must survive us only as far as these tests need: fsync is for real sites.
         shell.args(["-c", "fsync=off", "-c", "max_connections=100"]);
         shell.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = shell.spawn().expect("sh starts");
+        // What ends a test's group at a timeout must leave the shell to do its work.
+        let child = shell.process_group(0).spawn().expect("sh starts");
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         let deadline = Instant::now() + Duration::from_secs(20);
         while !self.answers() {
@@ -74,7 +80,6 @@ impl Server {
     pub fn stop(&self) {
         let child = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut child) = child {
-            self.signal("CONT");
             drop(child.stdin.take());
             let _ = child.wait();
         }

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use super::folder::Folder;
 use super::ports::Ports;
-use super::process::{Process, command};
+use super::process::Process;
 use super::wait::until;
 
 /// A running scenario.
@@ -59,7 +60,7 @@ impl Scenario<'_> {
         });
         let mode = if self.transport == "tcp" { "t1" } else { "u1" };
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp").join(format!("{}.xml", self.file));
-        let mut sipp = command("sipp");
+        let mut sipp = Command::new("sipp");
         sipp.current_dir(folder.path()).arg("-sf").arg(file).args(["-t", mode, "-m", "1", "-nostdin"]);
         sipp.args(["-i", &source.ip().to_string(), "-p", &source.port().to_string()]);
         sipp.args(["-mi", "127.0.0.1", "-mp", &ports.port(4).to_string(), "-cp", &ports.port(2).to_string()]);

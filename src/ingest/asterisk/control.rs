@@ -18,6 +18,10 @@ pub(super) fn action(command: &Command, decoder: &Decoder) -> Result<Action, Str
                 .and_then(|action| action.with("MemberName", name.as_deref().unwrap_or(user)))
                 .and_then(|action| action.with("StateInterface", state))
         }
+        Command::SetPenalty { queue, user, penalty } => Action::new("QueuePenalty")
+            .with("Queue", queue)
+            .and_then(|action| action.with("Interface", decoder.interface(Some(queue), user)))
+            .and_then(|action| action.with("Penalty", penalty.to_string())),
         Command::RemoveMember { queue, user } => Action::new("QueueRemove")
             .with("Queue", queue)
             .and_then(|action| action.with("Interface", decoder.interface(Some(queue), user))),

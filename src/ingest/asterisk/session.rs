@@ -22,7 +22,8 @@ pub(super) struct Session<'a> {
     connector: &'a Connector,
     decoder: &'a mut Decoder,
     wire: Wire,
-    /// Commands for the PBX, when it may be changed.
+    /// Commands for the PBX; none once another feed of it takes them. They wait until it has been looked at, which tells
+    /// what its queues call a phone.
     control: Option<mpsc::Receiver<ControlRequest>>,
     /// What was asked and is not answered yet, in the order in which the answers come.
     asked: VecDeque<Asked>,
@@ -57,8 +58,7 @@ struct Asked {
 impl<'a> Session<'a> {
     pub fn new(connector: &'a Connector, decoder: &'a mut Decoder, wire: Wire) -> Self {
         let now = connector.clock.now();
-        let may_change = connector.registry.pbxs.get(connector.pbx).is_some_and(|pbx| pbx.value.control);
-        let control = may_change.then(|| connector.registry.feeds.take_control(connector.pbx));
+        let control = Some(connector.registry.feeds.take_control(connector.pbx));
         let dropped = decoder.dropped();
         Self {
             connector,
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
         let wait = Duration::from_millis(self.until_due());
         tokio::select! {
             turned = self.wire.turn() => turned,
-            request = next_command(&mut self.control) => self.on_command(request),
+            request = next_command(&mut self.control), if self.snapshot_at.is_some() => self.on_command(request),
             () = tokio::time::sleep(wait) => Ok(()),
         }
     }
@@ -226,8 +226,12 @@ impl<'a> Session<'a> {
             self.control = None;
             return Ok(());
         };
+        if done.is_closed() {
+            // Who asked was told that it is not done.
+            return Ok(());
+        }
         let now = self.connector.clock.now();
-        match control::action(&command, self.decoder) {
+        match self.connector.may_control().and_then(|()| control::action(&command, self.decoder)) {
             Err(reason) => {
                 let _gone = done.send(Err(reason));
                 Ok(())

@@ -12,13 +12,19 @@ use crate::registry::Command;
 /// Why it can't be made, for a person.
 pub(super) fn commands(decoder: &Decoder, change: &Command) -> Result<VecDeque<Vec<u8>>, String> {
     let user = match change {
-        Command::AddMember { user, .. } | Command::RemoveMember { user, .. } | Command::Pause { user, .. } => user,
+        Command::AddMember { user, .. }
+        | Command::SetPenalty { user, .. }
+        | Command::RemoveMember { user, .. }
+        | Command::Pause { user, .. } => user,
     };
     let Some((agent, logged_out)) = decoder.agent_of(user) else {
         return Err(format!("mod_callcenter has no agent whose contact is {user}; add one to the PBX first"));
     };
     if logged_out && matches!(change, Command::Pause { .. }) {
         return Err("its agent is logged out, and a pause would log it in".into());
+    }
+    if matches!(change, Command::SetPenalty { penalty: 0, .. }) {
+        return Err("the level of a tier, which is its member's penalty, is at least 1".into());
     }
     written(agent, logged_out, change).map_err(|error| error.to_string())
 }
@@ -32,6 +38,9 @@ fn written(agent: &str, logged_out: bool, change: &Command) -> Result<VecDeque<V
             if logged_out {
                 texts.push(format!("agent set status {agent} 'Available'"));
             }
+        }
+        Command::SetPenalty { queue, penalty, .. } => {
+            texts.push(format!("tier set level {} {agent} {penalty}", argument(queue)?));
         }
         Command::RemoveMember { queue, .. } => texts.push(format!("tier del {} {agent}", argument(queue)?)),
         Command::Pause { paused, .. } => {
@@ -77,6 +86,8 @@ mod tests {
         );
         let pause = Command::Pause { queue: None, user: "201".into(), paused: true, reason: None };
         assert_eq!(texts(false, &pause), ["api callcenter_config agent set status 201@default 'On Break'"]);
+        let prefer = Command::SetPenalty { queue: "sales".into(), user: "201".into(), penalty: 4 };
+        assert_eq!(texts(false, &prefer), ["api callcenter_config tier set level sales 201@default 4"]);
         let evil = Command::RemoveMember { queue: "x\n\napi shutdown".into(), user: "201".into() };
         assert!(written("201@default", false, &evil).is_err());
     }

@@ -61,6 +61,7 @@ struct Session<'a> {
     questions: VecDeque<Question>,
     /// What was sent and is not answered, oldest first.
     open: VecDeque<(Sent, Now)>,
+    /// Changes to be made, taken up once everything was looked at; none once another feed of the PBX takes them.
     control: Option<mpsc::Receiver<ControlRequest>>,
     /// Whether everything was looked at once.
     is_up: bool,
@@ -90,7 +91,7 @@ impl<'a> Session<'a> {
             out: Vec::new(),
             questions: VecDeque::new(),
             open: VecDeque::new(),
-            control: None,
+            control: Some(connector.registry.feeds.take_control(connector.pbx)),
             is_up: false,
             spoke: now.tick,
             next_poll: now.tick + u64::from(connector.config.poll_s) * 1000,
@@ -112,7 +113,7 @@ impl<'a> Session<'a> {
             let wait = Duration::from_millis(self.next_deadline().map_or(IDLE_MS, |at| at - now.tick).min(IDLE_MS));
             tokio::select! {
                 frame = self.link.frame() => self.on_frame(frame?).await?,
-                Some(request) = next_request(&mut self.control) => self.on_request(request).await?,
+                request = next_request(&mut self.control), if self.is_up => self.on_request(request).await?,
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -163,18 +164,22 @@ impl<'a> Session<'a> {
         if !self.is_up && self.open.is_empty() && self.questions.is_empty() {
             self.is_up = true;
             self.connector.handle.up(now);
-            self.take_control();
         }
         Ok(())
     }
 
-    async fn on_request(&mut self, request: ControlRequest) -> Result<(), FeedError> {
-        let now = self.connector.clock.now();
-        let commands = if self.may_control() {
-            control::commands(self.decoder, &request.command)
-        } else {
-            Err("this PBX may not be changed from here (control is off)".into())
+    async fn on_request(&mut self, request: Option<ControlRequest>) -> Result<(), FeedError> {
+        let Some(request) = request else {
+            self.control = None;
+            return Ok(());
         };
+        if request.done.is_closed() {
+            // Who asked was told that it is not done.
+            return Ok(());
+        }
+        let now = self.connector.clock.now();
+        let may = self.connector.may_control();
+        let commands = may.and_then(|()| control::commands(self.decoder, &request.command));
         match commands.map(|mut commands| (commands.pop_front(), commands)) {
             Ok((Some(first), rest)) => self.send(Sent::Change(rest, request.done), &first, now).await,
             Ok((None, _)) => Ok(()),
@@ -196,9 +201,6 @@ impl<'a> Session<'a> {
         if self.next_poll <= now.tick {
             self.next_poll = now.tick + u64::from(self.connector.config.poll_s) * 1000;
             self.decoder.poll_queues(false, &mut self.out);
-            if self.is_up {
-                self.take_control();
-            }
         }
         if self.next_snapshot <= now.tick {
             self.next_snapshot = now.tick + u64::from(self.connector.config.snapshot_s) * 1000;
@@ -260,19 +262,6 @@ impl<'a> Session<'a> {
         let alive = self.open.is_empty().then_some(self.spoke + ALIVE_MS);
         let always = [Some(self.next_poll), Some(self.next_snapshot), self.decoder.next_deadline(), self.tell_again];
         always.into_iter().chain([answer, alive]).flatten().min()
-    }
-
-    fn may_control(&self) -> bool {
-        self.connector.registry.pbxs.get(self.connector.pbx).is_some_and(|pbx| pbx.value.control)
-    }
-
-    /// Takes commands while the PBX may be changed from here, and only then.
-    fn take_control(&mut self) {
-        if !self.may_control() {
-            self.control = None;
-        } else if self.control.is_none() {
-            self.control = Some(self.connector.registry.feeds.take_control(self.connector.pbx));
-        }
     }
 }
 

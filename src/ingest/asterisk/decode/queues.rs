@@ -124,7 +124,7 @@ impl Decoder {
             self.tell(leg, LegEvent::Unqueued, evidence, out);
         }
         if let (Some(position), Some(now)) = (waiting.position, now) {
-            self.shift(&waiting.queue, position + 1, -1, now, out);
+            self.shift(&waiting.queue, position.saturating_add(1), -1, now, out);
         }
     }
 
@@ -158,7 +158,7 @@ impl Decoder {
         let queued = Queued {
             queue: waiting.queue.clone(),
             position: waiting.position,
-            waited_ms: waiting.before_ms + (now.tick - waiting.since),
+            waited_ms: waiting.before_ms.saturating_add(now.tick - waiting.since),
         };
         let evidence = format!("AMI {event} {}", waiting.queue);
         self.tell(&leg, LegEvent::Queued(queued), evidence, out);
