@@ -27,7 +27,7 @@ pub mod members;
 pub mod openapi;
 pub mod ops;
 pub mod pbx_edit;
-mod pbx_events;
+pub mod pbx_events;
 pub mod pbxs;
 pub mod popups;
 pub mod problem;

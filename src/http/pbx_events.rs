@@ -44,7 +44,6 @@ pub struct CloudEvent {
 /// One event, or several that are applied in their order.
 #[derive(Clone, Debug, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "for the document")]
 pub enum CloudEvents {
     /// One.
     One(Box<CloudEvent>),
@@ -143,8 +142,11 @@ fn take(state: &AppState, pbx: PbxId, event: Value) -> EventTaken {
     }
 }
 
-/// Source, id and report of an event; else where it is wrong and how.
-fn read(mut event: Value) -> std::result::Result<(String, String, Report), (String, String)> {
+/// Source, id and report of a CloudEvent; else where it is wrong, as a JSON pointer into it, and how.
+///
+/// # Errors
+/// When an attribute is missing, or its data does not fit its type.
+pub fn read(mut event: Value) -> std::result::Result<(String, String, Report), (String, String)> {
     if event.get("specversion").and_then(Value::as_str) != Some("1.0") {
         return Err(("/specversion".into(), "must be \"1.0\"".into()));
     }

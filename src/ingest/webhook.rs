@@ -94,9 +94,7 @@ impl Webhook {
                 return done(self.sites.snapshot(pbx, FeedKind::Webhook, legs, now));
             }
             report => {
-                let Some((leg, event)) = leg_event(pbx, report) else { return Taken::Refused };
-                let evidence = format!("posted: {} on {leg}", word(&event));
-                let event = PbxEvent { pbx, feed: FeedKind::Webhook, leg: leg_key(pbx, &leg), event, evidence };
+                let Some(event) = report.on_leg(pbx) else { return Taken::Refused };
                 return done(self.sites.tell(event, now));
             }
         }
@@ -129,7 +127,16 @@ fn done(sent: bool) -> Taken {
     if sent { Taken::Applied } else { Taken::Busy }
 }
 
-/// What a report about one leg means for the site.
+impl Report {
+    /// What a report about one leg means for the site; none when it is about something else.
+    #[must_use]
+    pub fn on_leg(self, pbx: PbxId) -> Option<PbxEvent> {
+        let (leg, event) = leg_event(pbx, self)?;
+        let evidence = format!("posted: {} on {leg}", word(&event));
+        Some(PbxEvent { pbx, feed: FeedKind::Webhook, leg: leg_key(pbx, &leg), event, evidence })
+    }
+}
+
 fn leg_event(pbx: PbxId, report: Report) -> Option<(String, LegEvent)> {
     Some(match report {
         Report::LegStarted(start) => {

@@ -64,8 +64,8 @@ impl Challenge {
         known.max_by_key(|challenge| challenge.algorithm)
     }
 
-    /// Reads one header value. None when it is not Digest, lacks realm or nonce, or wants a hash or a quality of protection
-    /// that we don't have.
+    /// Reads one header value. None when it is not Digest, lacks realm or nonce, wants a hash or a quality of protection
+    /// that we don't have, or has a quote where none may be: its values are repeated between quotes.
     #[must_use]
     pub fn parse(value: &str, proxy: bool) -> Option<Self> {
         let value = unfold(value.trim());
@@ -73,11 +73,13 @@ impl Challenge {
         if !scheme.eq_ignore_ascii_case("Digest") {
             return None;
         }
+        let parameters = || list(rest).filter_map(|item| item.split_once('='));
+        if !parameters().all(|(_, text)| between_quotes(text.trim()).is_some()) {
+            return None;
+        }
         let find = |name: &str| {
-            list(rest).find_map(|item| {
-                let (key, text) = item.split_once('=')?;
-                key.trim().eq_ignore_ascii_case(name).then(|| between_quotes(text.trim()))
-            })
+            let (_, text) = parameters().find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
+            between_quotes(text.trim())
         };
         let algorithm = match find("algorithm") {
             None => Algorithm::Md5,
@@ -152,9 +154,22 @@ impl Algorithm {
     }
 }
 
-/// The text between the quotes, escapes kept as they are: RFC 7616 hashes and repeats it that way.
-fn between_quotes(text: &str) -> &str {
-    text.strip_prefix('"').map_or(text, |inner| inner.strip_suffix('"').unwrap_or(inner))
+/// The text between the quotes, escapes kept as they are: RFC 7616 hashes and repeats it that way. None when it would not
+/// stay between them.
+fn between_quotes(text: &str) -> Option<&str> {
+    let inner = match text.strip_prefix('"') {
+        Some(inner) => inner.strip_suffix('"')?,
+        None => text,
+    };
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => return None,
+            '\\' => drop(characters.next()?),
+            _ => {}
+        }
+    }
+    Some(inner)
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -230,6 +245,10 @@ mod tests {
             "Digest realm=\"a\", nonce=\"b\", qop=\"auth-int\"",
             "Digest realm=\"a\", nonce=\"b\", algorithm=MD5-sess",
             "Basic realm=\"a\", nonce=\"b\"",
+            "Digest realm=\"a\", nonce=\"b\" username=\"c\"",
+            "Digest realm=\"a\", nonce=\"b",
+            "Digest realm=a\"b, nonce=\"b\"",
+            "Digest realm=\"a\\\", nonce=\"b\"",
         ] {
             assert_eq!(Challenge::parse(bad, false), None, "{bad}");
         }

@@ -80,7 +80,7 @@ fn captures() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(folder())
         .expect("the fixtures are there")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "ami" || extension == "txt"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "ami"))
         .collect();
     found.sort();
     assert!(found.len() > 20, "the fixtures are there");

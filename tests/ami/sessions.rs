@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hookswitch::config::Tls;
-use hookswitch::model::{CallState, LegEnd, LegState};
+use hookswitch::model::{Call, CallState, LegEnd, LegState};
 use hookswitch::registry::{Command, ControlRequest};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
@@ -18,9 +18,7 @@ async fn a_recorded_queue_call_becomes_the_same_record_however_it_arrives() {
     let recorded = recording("asterisk22-queue-call");
     let mut records = Vec::new();
     for portion in [usize::MAX, 1, 1_000] {
-        let (office, server) = (Office::open().await, Server::listen().await);
-        office.follow("asterisk", &server.address(), Tls::Off);
-        let mut peer = server.let_in().await;
+        let (office, _server, mut peer) = followed().await;
         for bytes in recorded.chunks(portion.min(recorded.len())) {
             peer.send(bytes).await;
         }
@@ -39,9 +37,7 @@ async fn a_recorded_queue_call_becomes_the_same_record_however_it_arrives() {
 async fn a_recording_cut_in_the_middle_goes_on_over_the_next_connection() {
     let recorded = recording("asterisk22-direct-answered");
     let ringing = find(&recorded, b"Event: DialState");
-    let (office, server) = (Office::open().await, Server::listen().await);
-    office.follow("asterisk", &server.address(), Tls::Off);
-    let mut peer = server.let_in().await;
+    let (office, server, mut peer) = followed().await;
     peer.send(&recorded[..ringing + 40]).await;
     office.call(CallState::Ringing).await;
     drop(peer);
@@ -57,15 +53,7 @@ async fn a_recording_cut_in_the_middle_goes_on_over_the_next_connection() {
 
 #[tokio::test]
 async fn calls_that_ended_while_nobody_listened_end_with_the_next_snapshot() {
-    let (office, server) = (Office::open().await, Server::listen().await);
-    office.follow("asterisk", &server.address(), Tls::Off);
-    let mut peer = server.let_in().await;
-    peer.snapshot("").await;
-    peer.send(CALL).await;
-    let keeps = tokio::spawn(peer.obey_on());
-    office.call(CallState::Ringing).await;
-    keeps.abort();
-    let mut peer = server.let_in().await;
+    let (office, mut peer, _) = reconnected_in_mid_call().await;
     peer.snapshot("").await;
     let call = office.call(CallState::Ended).await;
     assert!(call.legs.iter().all(|leg| leg.end == Some(LegEnd::Lost)), "{:#?}", call.legs);
@@ -74,15 +62,7 @@ async fn calls_that_ended_while_nobody_listened_end_with_the_next_snapshot() {
 
 #[tokio::test]
 async fn a_call_that_went_on_while_nobody_listened_is_the_same_call_afterwards() {
-    let (office, server) = (Office::open().await, Server::listen().await);
-    office.follow("asterisk", &server.address(), Tls::Off);
-    let mut peer = server.let_in().await;
-    peer.snapshot("").await;
-    peer.send(CALL).await;
-    let keeps = tokio::spawn(peer.obey_on());
-    let before = office.call(CallState::Ringing).await;
-    keeps.abort();
-    let mut peer = server.let_in().await;
+    let (office, mut peer, before) = reconnected_in_mid_call().await;
     peer.snapshot(&LISTED.replace('\n', "\r\n")).await;
     let after = office.call(CallState::Answered).await;
     assert_eq!((before.id, office.calls().await.len()), (after.id, 1));
@@ -92,9 +72,7 @@ async fn a_call_that_went_on_while_nobody_listened_is_the_same_call_afterwards()
 
 #[tokio::test]
 async fn an_asterisk_that_shuts_down_has_no_calls() {
-    let (office, server) = (Office::open().await, Server::listen().await);
-    office.follow("asterisk", &server.address(), Tls::Off);
-    let mut peer = server.let_in().await;
+    let (office, _server, mut peer) = followed().await;
     peer.snapshot("").await;
     peer.send(CALL).await;
     office.call(CallState::Ringing).await;
@@ -104,9 +82,7 @@ async fn an_asterisk_that_shuts_down_has_no_calls() {
 
 #[tokio::test]
 async fn a_channel_is_asked_for_its_call_id_as_soon_as_it_is_there() {
-    let (office, server) = (Office::open().await, Server::listen().await);
-    office.follow("asterisk", &server.address(), Tls::Off);
-    let mut peer = server.let_in().await;
+    let (office, _server, mut peer) = followed().await;
     peer.snapshot("").await;
     peer.send("Event: Newchannel\r\nChannel: PJSIP/101-0000000a\r\nChannelState: 0\r\nUniqueid: 7.1\r\n\r\n").await;
     let asked = until("the question", async || {
@@ -197,6 +173,26 @@ async fn tls_is_spoken_when_asked_for() {
     peer.stream.shutdown().await.expect("a socket");
     let (error, _) = office.failed("asterisk").await;
     assert!(error.contains("TLS"), "{error}");
+}
+
+/// An office that follows a PBX, which has let it in.
+async fn followed() -> (Office, Server, Peer) {
+    let (office, server) = (Office::open().await, Server::listen().await);
+    office.follow("asterisk", &server.address(), Tls::Off);
+    let peer = server.let_in().await;
+    (office, server, peer)
+}
+
+/// The same on its second connection: the first one broke while [`CALL`] rang.
+async fn reconnected_in_mid_call() -> (Office, Peer, Call) {
+    let (office, server, mut peer) = followed().await;
+    peer.snapshot("").await;
+    peer.send(CALL).await;
+    let keeps = tokio::spawn(peer.obey_on());
+    let call = office.call(CallState::Ringing).await;
+    keeps.abort();
+    let peer = server.let_in().await;
+    (office, peer, call)
 }
 
 /// Answers what must be answered, and no list, as if the PBX were the recording.

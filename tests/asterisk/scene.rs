@@ -144,6 +144,34 @@ impl Scene {
         self.members.remove(&(queue.to_owned(), extension.to_owned()));
     }
 
+    /// Lets a story happen, checks what it leaves behind, and closes the office.
+    pub async fn tells(mut self, story: impl AsyncFnOnce(&mut Self), left: Expected) {
+        story(&mut self).await;
+        self.leaves(left).await;
+        self.close().await;
+    }
+
+    /// A phone rings, and a moment later its user answers and says something.
+    pub async fn answers(&mut self, extension: &str) {
+        self.rings(extension).await;
+        a_moment().await;
+        self.phone(extension).answer().await;
+        a_moment().await;
+    }
+
+    /// A phone rings, and a moment later its user wants no call.
+    pub async fn rejects(&mut self, extension: &str) {
+        self.rings(extension).await;
+        a_moment().await;
+        self.phone(extension).reject().await;
+    }
+
+    /// The user of a phone hangs up, which the outside has waited for.
+    pub async fn hangs_up(&mut self, extension: &str, outside: Sipp) {
+        self.phone(extension).hang_up().await;
+        outside.passes().await;
+    }
+
     /// Waits until a phone rings.
     pub async fn rings(&self, extension: &str) {
         self.phones[extension].rings().await;

@@ -26,48 +26,36 @@ async fn q13_an_agent_logs_out_of_the_queues_and_back_in() {
 
 #[tokio::test]
 async fn a_queue_call_is_answered() {
-    let mut scene = Scene::open("16-queue-answered", Version::Sixteen, &["101"]).await;
-    queue_calls::answer(&mut scene).await;
-    scene.leaves(queue_calls::ANSWERED).await;
-    scene.close().await;
+    let scene = Scene::open("16-queue-answered", Version::Sixteen, &["101"]).await;
+    scene.tells(queue_calls::answer, queue_calls::ANSWERED).await;
 }
 
 #[tokio::test]
 async fn a_queue_call_that_is_given_up_leaves_no_popup() {
-    let mut scene = Scene::open("16-queue-abandoned", Version::Sixteen, &["101"]).await;
-    queue_calls::abandon(&mut scene).await;
-    scene.leaves(queue_calls::ABANDONED).await;
-    scene.close().await;
+    let scene = Scene::open("16-queue-abandoned", Version::Sixteen, &["101"]).await;
+    scene.tells(queue_calls::abandon, queue_calls::ABANDONED).await;
 }
 
 #[tokio::test]
 async fn a_call_to_a_phone_is_answered() {
-    let mut scene = Scene::open("16-direct", Version::Sixteen, &["101"]).await;
-    direct_calls::answer(&mut scene).await;
-    scene.leaves(direct_calls::ANSWERED).await;
-    scene.close().await;
+    let scene = Scene::open("16-direct", Version::Sixteen, &["101"]).await;
+    scene.tells(direct_calls::answer, direct_calls::ANSWERED).await;
 }
 
 #[tokio::test]
 async fn a_call_between_colleagues_pops_nowhere() {
-    let mut scene = Scene::open("16-internal", Version::Sixteen, &["101", "102"]).await;
-    direct_calls::call_a_colleague(&mut scene).await;
-    scene.leaves(direct_calls::INTERNAL).await;
-    scene.close().await;
+    let scene = Scene::open("16-internal", Version::Sixteen, &["101", "102"]).await;
+    scene.tells(direct_calls::call_a_colleague, direct_calls::INTERNAL).await;
 }
 
 #[tokio::test]
 async fn a_call_to_the_outside_is_answered() {
-    let mut scene = Scene::open("16-outbound", Version::Sixteen, &["101"]).await;
-    direct_calls::call_outside(&mut scene).await;
-    scene.leaves(direct_calls::OUTBOUND).await;
-    scene.close().await;
+    let scene = Scene::open("16-outbound", Version::Sixteen, &["101"]).await;
+    scene.tells(direct_calls::call_outside, direct_calls::OUTBOUND).await;
 }
 
 #[tokio::test]
 async fn a_call_is_sent_on_without_asking() {
-    let mut scene = Scene::open("16-transfer", Version::Sixteen, &["101", "102"]).await;
-    transfers::send_on(&mut scene).await;
-    scene.leaves(transfers::BLIND).await;
-    scene.close().await;
+    let scene = Scene::open("16-transfer", Version::Sixteen, &["101", "102"]).await;
+    scene.tells(transfers::send_on, transfers::BLIND).await;
 }

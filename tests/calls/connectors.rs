@@ -7,37 +7,17 @@ use hookswitch::model::*;
 use hookswitch::switchboard::Input;
 use proptest::prelude::*;
 
-use super::site::Site;
-use super::wire::Invite;
-use super::world::{PBX, World, device};
+use super::office::Office;
+use super::site::{ANSWERED, ENDED, OFFERED, Site, rescinded};
+use super::wire::{ELSEWHERE, FROM, Invite};
+use super::world::{PBX, device};
 
-const FROM: &str = "<sip:+14155550100@192.0.2.1>";
-const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
-const OFFERED: (OfferState, Option<RescindReason>) = (OfferState::Offered, None);
-const ANSWERED: (OfferState, Option<RescindReason>) = (OfferState::Answered, None);
-const ENDED: (OfferState, Option<RescindReason>) = (OfferState::Ended, None);
-
-fn rescinded(reason: RescindReason) -> (OfferState, Option<RescindReason>) {
-    (OfferState::Rescinded, Some(reason))
-}
-
-struct Office {
-    site: Site,
-    ann: UserId,
-    bob: UserId,
-    queue: QueueId,
-}
-
-/// Queue `sales` with 101 (Ann) and 102 (Bob), who both have it set; a connector of the PBX is up.
+/// Both agents have `sales` (650) set; a connector of the PBX is up.
 fn office() -> Office {
-    let mut world = World::new();
-    let (one, two) = (world.phone("101"), world.phone("102"));
-    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
-    let queue = world.queue("sales", "650", &[one, two]);
-    world.facts(ann).queues.push(queue);
-    world.facts(bob).queues.push(queue);
-    world.led = true;
-    Office { site: Site::new(world), ann, bob, queue }
+    let mut office = Office::with_queue("650");
+    office.site.world.facts(office.bob).queues.push(office.queue);
+    office.site.world.led = true;
+    office
 }
 
 fn key(leg: &str) -> LegKey {
@@ -179,9 +159,7 @@ fn sip_that_no_connector_names_goes_its_own_way_after_a_second() {
     let Office { mut site, ann, .. } = office();
     let outer = Invite::from_trunk("c1", "+14155550100", "101");
     let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), inner.text(), inner.response(180, "p1")]);
     assert_eq!(site.states(ann), []);
     site.wait(1_100);
     assert_eq!(site.states(ann), [OFFERED]);
@@ -208,9 +186,7 @@ fn a_leg_nobody_named_that_has_ended_while_it_waited_is_no_second_call() {
     tell(&mut site, "a", started("a", Hop::ToPbx, "trunk", "101"));
     ring(&mut site, "b", "101");
     let inner = Invite::b2b("c2", "101", FROM);
-    for message in [inner.text(), inner.response(180, "p1"), inner.response(486, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([inner.text(), inner.response(180, "p1"), inner.response(486, "p1")]);
     tell(&mut site, "b", LegEvent::Ended(LegEnd::Rejected(486)));
     tell(&mut site, "a", LegEvent::Ended(LegEnd::Rejected(486)));
     site.wait(5_000);
@@ -240,9 +216,7 @@ fn a_connector_that_comes_up_in_mid_call_finds_the_call_that_sip_showed() {
     site.world.led = false;
     let outer = Invite::from_trunk("c1", "+14155550100", "101");
     let inner = Invite::b2b("c2", "101", FROM).with("X-CID: c1");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), inner.text(), inner.response(180, "p1")]);
     site.world.led = true;
     for (leg, call_id, hop, endpoint) in [("a", "c1", Hop::ToPbx, "trunk"), ("b", "c2", Hop::FromPbx, "101")] {
         let start = LegStart { sip_call_id: Some(call_id.into()), ..channel("a", hop, endpoint, "101") };
@@ -263,9 +237,7 @@ fn two_calls_of_sip_that_the_pbx_says_are_one_become_one() {
     // Nothing in SIP ties the legs: another number, no header.
     let outer = Invite::from_trunk("c1", "+14155550100", "600");
     let inner = Invite::b2b("c2", "101", "<sip:+14155550177@192.0.2.1>");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), inner.text(), inner.response(180, "p1")]);
     assert_eq!(site.calls.len(), 2);
     site.world.led = true;
     tell(&mut site, "a", started("a", Hop::ToPbx, "trunk", "600"));

@@ -3,17 +3,9 @@
 use hookswitch::model::*;
 use hookswitch::sip::dialog::Seen;
 
-use super::site::Site;
+use super::site::{ANSWERED, ENDED, OFFERED, Site, rescinded};
 use super::wire::Invite;
 use super::world::{World, device};
-
-const OFFERED: (OfferState, Option<RescindReason>) = (OfferState::Offered, None);
-const ANSWERED: (OfferState, Option<RescindReason>) = (OfferState::Answered, None);
-const ENDED: (OfferState, Option<RescindReason>) = (OfferState::Ended, None);
-
-fn rescinded(reason: RescindReason) -> (OfferState, Option<RescindReason>) {
-    (OfferState::Rescinded, Some(reason))
-}
 
 /// Phones 101 (Ann) and 102 (Bob).
 fn office() -> (Site, UserId, UserId) {
@@ -80,9 +72,7 @@ fn a_call_whose_caller_is_refused_before_the_phone_has_confirmed_rang_out() {
     let inner = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>");
     ring(&mut site, &outer, &inner);
     site.wait(8_000);
-    for message in [inner.cancel(""), outer.response(603, "pbx"), inner.response(487, "callee")] {
-        site.see(&message);
-    }
+    site.see_all([inner.cancel(""), outer.response(603, "pbx"), inner.response(487, "callee")]);
     assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::Timeout)]);
     assert_eq!(site.only_call().outcome, Some(Outcome::Missed));
 }
@@ -186,9 +176,7 @@ fn an_unreachable_phone_is_a_failed_call() {
     let (mut site, ..) = office();
     let outer = Invite::from_trunk("a1", "+14155550100", "101");
     let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(503, "x"), outer.response(503, "x")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), inner.text(), inner.response(503, "x"), outer.response(503, "x")]);
     assert_eq!(site.only_call().outcome, Some(Outcome::Failed));
 }
 
@@ -212,9 +200,7 @@ fn t4_an_internal_call_pops_nobody_and_makes_nothing_assignable() {
 fn a_call_that_rings_no_known_device_says_so_in_its_trail() {
     let (mut site, ..) = office();
     let outer = Invite::from_trunk("u1", "+14155550100", "199");
-    for message in [outer.text(), outer.response(404, "pbx")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), outer.response(404, "pbx")]);
     assert_eq!(site.only_call().outcome, Some(Outcome::Failed));
     let reasons: Vec<_> = site.trail.iter().map(|entry| (entry.user, entry.reason)).collect();
     assert_eq!(reasons, [(None, Reason::NoDevice)]);
@@ -224,9 +210,7 @@ fn a_call_that_rings_no_known_device_says_so_in_its_trail() {
 fn feature_codes_are_internal_even_when_the_pbx_answers_them() {
     let (mut site, ann, _) = office();
     let outer = Invite::from_phone("f1", "101", "*45");
-    for message in [outer.text(), outer.response(200, "pbx"), outer.bye("pbx")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), outer.response(200, "pbx"), outer.bye("pbx")]);
     assert_eq!(site.states(ann), []);
     let call = site.only_call();
     assert_eq!((call.direction, call.outcome), (Direction::Internal, Some(Outcome::Answered)));
@@ -262,9 +246,7 @@ fn an_outbound_call_is_offered_to_who_placed_it_and_answered_when_the_outside_an
 fn an_outbound_call_given_up_is_cancelled() {
     let (mut site, ann, _) = office();
     let outer = Invite::from_phone("o1", "101", "+14155550100");
-    for message in [outer.text(), outer.response(180, "far"), outer.cancel(""), outer.response(487, "far")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), outer.response(180, "far"), outer.cancel(""), outer.response(487, "far")]);
     assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::CallerHangup)]);
     assert_eq!(site.only_call().outcome, Some(Outcome::Cancelled));
 }

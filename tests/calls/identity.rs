@@ -63,9 +63,7 @@ fn an_ambiguous_leg_pops_nobody_and_says_so_in_the_trail() {
     let mut site = Site::new(world);
     let outer = Invite::from_trunk("a", "+14155550100", "4155550199");
     let inner = outer.proxied("sip:phone@192.168.1.10:5060", "x");
-    for message in [outer.text(), inner.text(), inner.response(180, "p")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), inner.text(), inner.response(180, "p")]);
     assert_eq!(site.states(ann), []);
     assert_eq!(site.trail.iter().map(|entry| entry.reason).collect::<Vec<_>>(), [Reason::Ambiguous]);
 }

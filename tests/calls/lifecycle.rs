@@ -3,31 +3,45 @@
 use hookswitch::model::*;
 use hookswitch::switchboard::Input;
 
-use super::site::Site;
-use super::wire::Invite;
+use super::site::{ANSWERED, ENDED, OFFERED, Site, rescinded};
+use super::wire::{FROM, Invite};
 use super::world::{World, device};
 
-const OFFERED: (OfferState, Option<RescindReason>) = (OfferState::Offered, None);
-const ANSWERED: (OfferState, Option<RescindReason>) = (OfferState::Answered, None);
-const ENDED: (OfferState, Option<RescindReason>) = (OfferState::Ended, None);
-
-fn rescinded(reason: RescindReason) -> (OfferState, Option<RescindReason>) {
-    (OfferState::Rescinded, Some(reason))
+/// A call from outside rings 101 in this office: its caller's hop, and the phone's.
+fn rings_101(world: World) -> (Site, Invite, Invite) {
+    let mut site = Site::new(world);
+    let outer = Invite::from_trunk("a1", "+14155550100", "101");
+    let inner = outer.proxied_to("101");
+    site.see_all([outer.text(), inner.text(), inner.response(180, "p1")]);
+    (site, outer, inner)
 }
 
 /// Ann has 101 and 103, Bob has 102; a call rings 101.
 fn ringing() -> (Site, UserId, UserId, Invite, Invite) {
     let mut world = World::new();
     let (one, two, three) = (world.phone("101"), world.phone("102"), world.phone("103"));
-    let ann = world.user(1, &[one, three]);
-    let bob = world.user(2, &[two]);
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "101");
-    let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    let (ann, bob) = (world.user(1, &[one, three]), world.user(2, &[two]));
+    let (site, outer, inner) = rings_101(world);
     (site, ann, bob, outer, inner)
+}
+
+/// Ann has 101, Bob has 102; she has answered a caller whom the PBX brought to her by a leg of its own, with these headers.
+fn talking(headers: &str) -> (Site, UserId, UserId, Invite, Invite) {
+    let mut world = World::new();
+    let (one, two) = (world.phone("101"), world.phone("102"));
+    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
+    let mut site = Site::new(world);
+    let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
+    let one = leg_to("b1", "101", headers);
+    site.see_all([outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")]);
+    site.see(&outer.response(200, "pbx"));
+    (site, ann, bob, outer, one)
+}
+
+/// A leg of the PBX's own on which the caller rings a phone.
+fn leg_to(call_id: &str, extension: &str, headers: &str) -> Invite {
+    let leg = Invite::b2b(call_id, extension, FROM);
+    if headers.is_empty() { leg } else { leg.with(headers) }
 }
 
 #[test]
@@ -61,12 +75,8 @@ fn t10_a_disabled_user_gets_no_popup_and_is_not_attributed_but_finds_the_reason(
     let one = world.phone("101");
     let ann = world.user(1, &[one]);
     world.facts(ann).enabled = false;
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "101");
-    let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1"), inner.response(200, "p1")] {
-        site.see(&message);
-    }
+    let (mut site, _, inner) = rings_101(world);
+    site.see(&inner.response(200, "p1"));
     assert_eq!((site.states(ann), site.reasons(ann)), (vec![], vec![Reason::UserDisabled]));
     assert_eq!(site.only_call().users, []);
 }
@@ -92,12 +102,7 @@ fn t6_a_shared_extension_pops_for_all_its_users() {
     let mut world = World::new();
     let one = world.phone("101");
     let users = [world.user(1, &[one]), world.user(2, &[one])];
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "101");
-    let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    let (site, ..) = rings_101(world);
     for user in users {
         assert_eq!(site.states(user), [OFFERED]);
     }
@@ -107,12 +112,7 @@ fn t6_a_shared_extension_pops_for_all_its_users() {
 fn a_device_nobody_is_linked_to_leaves_not_linked_in_the_trail() {
     let mut world = World::new();
     world.phone("101");
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "101");
-    let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    let (site, ..) = rings_101(world);
     let entry = &site.trail[0];
     assert_eq!((entry.user, entry.reason, entry.device), (None, Reason::NotLinked, Some(device("101"))));
     assert!(entry.event.starts_with("180 Ringing"), "{}", entry.event);
@@ -124,88 +124,43 @@ fn no_session_is_a_delivery_note_and_the_offer_is_kept() {
     let one = world.phone("101");
     let ann = world.user(1, &[one]);
     world.sessions = 0;
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "101");
-    let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-        site.see(&message);
-    }
+    let (site, ..) = rings_101(world);
     assert_eq!((site.states(ann), site.reasons(ann)), (vec![OFFERED], vec![Reason::Offered, Reason::NoSession]));
 }
 
 #[test]
 fn a_blind_transfer_ends_the_first_users_offer_as_transferred_and_offers_the_call_to_the_next() {
-    let mut world = World::new();
-    let (one, two) = (world.phone("101"), world.phone("102"));
-    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
-    let one = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
-    for message in [outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")] {
-        site.see(&message);
-    }
-    for message in [outer.response(200, "pbx"), one.refer_accepted("p1"), one.bye_from_callee("p1")] {
-        site.see(&message);
-    }
+    let (mut site, ann, bob, _, one) = talking("X-CID: a1");
+    site.see_all([one.refer_accepted("p1"), one.bye_from_callee("p1")]);
     assert_eq!(site.states(ann), [OFFERED, ANSWERED, ENDED]);
     assert_eq!(site.reasons(ann).last(), Some(&Reason::Transferred));
-    let two = Invite::b2b("t2", "102", "<sip:+14155550100@192.0.2.1>").with("X-CID: a1");
-    site.see(&two.text());
-    site.see(&two.response(180, "p2"));
-    assert_eq!(site.states(bob), [OFFERED]);
-    assert_eq!(site.calls.len(), 1);
+    let two = leg_to("t2", "102", "X-CID: a1");
+    site.see_all([two.text(), two.response(180, "p2")]);
+    assert_eq!((site.states(bob), site.calls.len()), (vec![OFFERED], 1));
 }
 
 #[test]
 fn a_blind_transfer_that_only_the_callers_number_shows_stays_one_call() {
-    let mut world = World::new();
-    let (one, two) = (world.phone("101"), world.phone("102"));
-    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
-    let one = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>");
-    for message in [outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")] {
-        site.see(&message);
-    }
-    let two = Invite::b2b("t2", "102", "<sip:+14155550100@192.0.2.1>");
-    for message in [outer.response(200, "pbx"), one.refer_accepted("p1"), one.bye_from_callee("p1"), two.text()] {
-        site.see(&message);
-    }
-    site.see(&two.response(180, "p2"));
+    let (mut site, ann, bob, _, one) = talking("");
+    let two = leg_to("t2", "102", "");
+    site.see_all([one.refer_accepted("p1"), one.bye_from_callee("p1"), two.text(), two.response(180, "p2")]);
     assert_eq!((site.states(ann), site.states(bob)), (vec![OFFERED, ANSWERED, ENDED], vec![OFFERED]));
     assert_eq!(site.calls.len(), 1);
 }
 
 #[test]
 fn an_attended_transfer_seen_in_sip_alone_brings_the_call_to_who_was_asked() {
-    let mut world = World::new();
-    let (one, two) = (world.phone("101"), world.phone("102"));
-    let (ann, bob) = (world.user(1, &[one]), world.user(2, &[two]));
-    let mut site = Site::new(world);
-    let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
-    let one = Invite::b2b("b1", "101", "<sip:+14155550100@192.0.2.1>");
-    for message in [outer.text(), one.text(), one.response(180, "p1"), one.response(200, "p1")] {
-        site.see(&message);
-    }
-    site.see(&outer.response(200, "pbx"));
+    let (mut site, ann, bob, outer, one) = talking("");
     let question = Invite::from_phone("q1@phone", "101", "102");
     let asked = Invite::b2b("c1", "102", "<sip:101@192.0.2.1>");
-    for message in [question.text(), asked.text(), asked.response(180, "p2"), asked.response(200, "p2")] {
-        site.see(&message);
-    }
+    site.see_all([question.text(), asked.text(), asked.response(180, "p2"), asked.response(200, "p2")]);
     site.see(&question.response(200, "pbx"));
     assert_eq!((site.states(bob), site.calls.len()), (vec![], 2));
-    for message in [one.refer_to_asked("p1", "q1@phone"), one.refer_accepted("p1")] {
-        site.see(&message);
-    }
-    for message in [one.bye_from_callee("p1"), question.bye("pbx")] {
-        site.see(&message);
-    }
+    site.see_all([one.refer_to_asked("p1", "q1@phone"), one.refer_accepted("p1")]);
+    site.see_all([one.bye_from_callee("p1"), question.bye("pbx")]);
     assert_eq!(site.reasons(ann).last(), Some(&Reason::Transferred));
     assert_eq!(site.states(bob), [OFFERED, ANSWERED]);
-    for message in [asked.bye("p2"), outer.bye("pbx")] {
-        site.see(&message);
-    }
+    site.see_all([asked.bye("p2"), outer.bye("pbx")]);
     site.wait(10_000);
     assert_eq!(site.states(bob), [OFFERED, ANSWERED, ENDED]);
     assert!(site.calls.values().all(|call| call.state == CallState::Ended));
@@ -215,9 +170,7 @@ fn an_attended_transfer_seen_in_sip_alone_brings_the_call_to_who_was_asked() {
 fn an_invite_with_replaces_moves_the_popup_to_who_picked_up() {
     let (mut site, ann, bob, _, one) = ringing();
     let pick_up = Invite::from_phone("r1", "102", "*8").with("Replaces: a1;to-tag=p1;from-tag=caller;early-only");
-    for message in [pick_up.text(), pick_up.response(200, "pbx"), one.cancel(""), one.response(487, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([pick_up.text(), pick_up.response(200, "pbx"), one.cancel(""), one.response(487, "p1")]);
     assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::AnsweredElsewhere)]);
     assert_eq!(site.states(bob), [OFFERED, ANSWERED]);
     assert_eq!(site.calls.len(), 1);

@@ -5,6 +5,7 @@ mod direct;
 mod hostile;
 mod identity;
 mod lifecycle;
+mod office;
 mod queues;
 mod simulation;
 mod site;

@@ -2,37 +2,10 @@
 
 use hookswitch::model::*;
 
-use super::site::Site;
-use super::wire::Invite;
-use super::world::{World, device};
-
-const OFFERED: (OfferState, Option<RescindReason>) = (OfferState::Offered, None);
-const ANSWERED: (OfferState, Option<RescindReason>) = (OfferState::Answered, None);
-const ENDED: (OfferState, Option<RescindReason>) = (OfferState::Ended, None);
-const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
-const FROM: &str = "<sip:+14155550100@192.0.2.1>";
-
-fn rescinded(reason: RescindReason) -> (OfferState, Option<RescindReason>) {
-    (OfferState::Rescinded, Some(reason))
-}
-
-struct Office {
-    site: Site,
-    ann: UserId,
-    bob: UserId,
-    queue: QueueId,
-}
-
-/// Queue `sales` (600) with 101 (Ann, who has the queue set) and 102 (Bob, who has not).
-fn office() -> Office {
-    let mut world = World::new();
-    let (one, two) = (world.phone("101"), world.phone("102"));
-    let ann = world.user(1, &[one]);
-    let bob = world.user(2, &[two]);
-    let queue = world.queue("sales", "600", &[one, two]);
-    world.facts(ann).queues.push(queue);
-    Office { site: Site::new(world), ann, bob, queue }
-}
+use super::office::Office;
+use super::site::{ANSWERED, ENDED, OFFERED, Site, rescinded};
+use super::wire::{ELSEWHERE, FROM, Invite};
+use super::world::device;
 
 /// A caller in the queue, which has answered; the agents' legs name it in `X-CID`.
 fn queued(site: &mut Site) -> (Invite, Invite, Invite) {
@@ -47,11 +20,9 @@ fn queued(site: &mut Site) -> (Invite, Invite, Invite) {
 
 #[test]
 fn t15_queue_set_is_told_while_it_rings_and_queue_not_set_only_once_it_answers() {
-    let Office { mut site, ann, bob, queue } = office();
+    let Office { mut site, ann, bob, queue } = Office::with_queue("600");
     let (outer, one, two) = queued(&mut site);
-    for message in [one.text(), one.response(180, "p1"), two.text(), two.response(180, "p2")] {
-        site.see(&message);
-    }
+    site.see_all([one.text(), one.response(180, "p1"), two.text(), two.response(180, "p2")]);
     assert_eq!((site.states(ann), site.states(bob)), (vec![OFFERED], vec![]));
     site.wait(2_000);
     site.see(&two.response(200, "p2"));
@@ -70,11 +41,9 @@ fn t15_queue_set_is_told_while_it_rings_and_queue_not_set_only_once_it_answers()
 
 #[test]
 fn an_abandoned_queue_call_is_missed_and_every_offer_goes() {
-    let Office { mut site, ann, bob, .. } = office();
+    let Office { mut site, ann, bob, .. } = Office::with_queue("600");
     let (outer, one, _) = queued(&mut site);
-    for message in [one.text(), one.response(180, "p1"), outer.bye("pbx"), one.cancel(""), one.response(487, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([one.text(), one.response(180, "p1"), outer.bye("pbx"), one.cancel(""), one.response(487, "p1")]);
     assert_eq!(site.states(ann), [OFFERED, rescinded(RescindReason::CallerHangup)]);
     assert_eq!(site.states(bob), []);
     assert_eq!(site.reasons(bob), [], "nothing of Bob's rang and none of his queues holds it");
@@ -83,11 +52,9 @@ fn an_abandoned_queue_call_is_missed_and_every_offer_goes() {
 
 #[test]
 fn a_re_ring_after_no_answer_is_the_same_offer_again() {
-    let Office { mut site, ann, .. } = office();
+    let Office { mut site, ann, .. } = Office::with_queue("600");
     let (_, one, _) = queued(&mut site);
-    for message in [one.text(), one.response(180, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([one.text(), one.response(180, "p1")]);
     site.wait(15_000);
     site.see(&one.cancel(""));
     site.see(&one.response(487, "p1"));
@@ -102,7 +69,7 @@ fn a_re_ring_after_no_answer_is_the_same_offer_again() {
 
 #[test]
 fn with_queue_notice_join_users_of_the_queue_are_told_before_anything_rings() {
-    let Office { mut site, ann, bob, .. } = office();
+    let Office { mut site, ann, bob, .. } = Office::with_queue("600");
     site.world.account.settings.queue_notice = QueueNotice::Join;
     let (outer, one, _) = queued(&mut site);
     assert_eq!((site.states(ann), site.states(bob)), (vec![OFFERED], vec![]));
@@ -117,7 +84,7 @@ fn with_queue_notice_join_users_of_the_queue_are_told_before_anything_rings() {
 #[test]
 fn a_queue_is_recognised_by_header_by_prefix_and_by_dialled_number() {
     for how in ["header", "prefix", "dialled"] {
-        let Office { mut site, ann, queue, .. } = office();
+        let Office { mut site, ann, queue, .. } = Office::with_queue("600");
         site.world.pbx.queue_rules.push(QueueRule::NamePrefix { prefix: "SALES: ".into(), queue });
         site.world.pbx.queue_rules.push(QueueRule::Dialled { number: "650".into(), queue });
         let dialled = if how == "dialled" { "650" } else { "101" };
@@ -130,9 +97,7 @@ fn a_queue_is_recognised_by_header_by_prefix_and_by_dialled_number() {
             }
             _ => outer.proxied_to("101"),
         };
-        for message in [outer.text(), inner.text(), inner.response(180, "p1")] {
-            site.see(&message);
-        }
+        site.see_all([outer.text(), inner.text(), inner.response(180, "p1")]);
         assert_eq!(site.only_call().queue, Some(queue), "{how}");
         assert_eq!(site.states(ann), [OFFERED], "{how}");
     }
@@ -140,12 +105,10 @@ fn a_queue_is_recognised_by_header_by_prefix_and_by_dialled_number() {
 
 #[test]
 fn an_agent_leg_whose_queue_nobody_names_is_routed_as_a_direct_call_and_says_so() {
-    let Office { mut site, ann, .. } = office();
+    let Office { mut site, ann, .. } = Office::with_queue("600");
     let outer = Invite::from_trunk("a1", "+14155550100", "4155550199");
     let one = Invite::b2b("b1", "101", FROM);
-    for message in [outer.text(), outer.response(200, "pbx"), one.text(), one.response(180, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), outer.response(200, "pbx"), one.text(), one.response(180, "p1")]);
     assert_eq!(site.states(ann), [OFFERED]);
     assert_eq!(site.reasons(ann), [Reason::QueueUnknown, Reason::Offered]);
     assert_eq!(site.calls.len(), 1, "joined by the caller's number");
@@ -153,13 +116,11 @@ fn an_agent_leg_whose_queue_nobody_names_is_routed_as_a_direct_call_and_says_so(
 
 #[test]
 fn a_user_of_the_queue_without_a_ringing_device_finds_not_linked_in_the_trail() {
-    let Office { mut site, queue, .. } = office();
+    let Office { mut site, queue, .. } = Office::with_queue("600");
     let carol = site.world.user(3, &[]);
     site.world.facts(carol).queues.push(queue);
     let (outer, one, _) = queued(&mut site);
-    for message in [one.text(), one.response(180, "p1"), outer.bye("pbx"), one.cancel(""), one.response(487, "p1")] {
-        site.see(&message);
-    }
+    site.see_all([one.text(), one.response(180, "p1"), outer.bye("pbx"), one.cancel(""), one.response(487, "p1")]);
     assert_eq!(site.states(carol), []);
     assert_eq!(site.reasons(carol), [Reason::NotLinked]);
 }
@@ -182,7 +143,7 @@ fn legs_of_a_b2bua_are_joined_by_header_suffix_session_id_or_number_in_whatever_
         ("zz", String::new(), String::new()),
     ] {
         for caller_first in [true, false] {
-            let Office { mut site, ann, .. } = office();
+            let Office { mut site, ann, .. } = Office::with_queue("600");
             let mut outer = Invite::from_trunk("a1", "+14155550100", "600");
             if !ours.is_empty() {
                 outer = outer.with(&ours);
@@ -207,7 +168,7 @@ fn legs_of_a_b2bua_are_joined_by_header_suffix_session_id_or_number_in_whatever_
 
 #[test]
 fn two_calls_that_fit_equally_well_are_never_guessed_between() {
-    let Office { mut site, .. } = office();
+    let Office { mut site, .. } = Office::with_queue("600");
     for call_id in ["a1", "a2"] {
         let outer = Invite::from_trunk(call_id, "+14155550100", "600");
         site.see(&outer.text());

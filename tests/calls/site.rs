@@ -9,6 +9,17 @@ use hookswitch::switchboard::{Effect, Input, Switchboard};
 
 use super::world::{PBX, SITE, World};
 
+/// A state of an offer, as [`Site::states`] has it.
+pub type State = (OfferState, Option<RescindReason>);
+
+pub const OFFERED: State = (OfferState::Offered, None);
+pub const ANSWERED: State = (OfferState::Answered, None);
+pub const ENDED: State = (OfferState::Ended, None);
+
+pub fn rescinded(reason: RescindReason) -> State {
+    (OfferState::Rescinded, Some(reason))
+}
+
 pub struct Site {
     pub world: World,
     pub now: Now,
@@ -56,6 +67,13 @@ impl Site {
         let seen = self.tracker.observe(self.now, &sighting, &mut events);
         self.events(&events);
         seen
+    }
+
+    /// Messages arrive one after the other.
+    pub fn see_all(&mut self, messages: impl IntoIterator<Item = String>) {
+        for message in messages {
+            self.see(&message);
+        }
     }
 
     /// Lets time pass, stopping at every deadline on the way.
@@ -113,7 +131,7 @@ impl Site {
     }
 
     /// `user`'s only offer, by its states in order.
-    pub fn states(&self, user: UserId) -> Vec<(OfferState, Option<RescindReason>)> {
+    pub fn states(&self, user: UserId) -> Vec<State> {
         let mut offers = self.offers.values().filter(|states| states[0].user == user);
         let states: Vec<_> = offers.next().into_iter().flatten().map(|o| (o.state, o.reason)).collect();
         assert!(offers.next().is_none(), "two offers for one user");

@@ -3,14 +3,11 @@
 use hookswitch::model::*;
 use uuid::Uuid;
 
-use super::site::Site;
+use super::site::{ANSWERED, ENDED, OFFERED, Site};
 use super::wire::Invite;
 use super::world::{ACCOUNT, World};
 
 const OTHER: AccountId = AccountId(Uuid::from_u128(77));
-const OFFERED: (OfferState, Option<RescindReason>) = (OfferState::Offered, None);
-const ANSWERED: (OfferState, Option<RescindReason>) = (OfferState::Answered, None);
-const ENDED: (OfferState, Option<RescindReason>) = (OfferState::Ended, None);
 
 /// Ann's 101 belongs to the office, Olga's 201 to the other tenant.
 fn shared() -> (Site, UserId, UserId) {
@@ -43,13 +40,9 @@ fn a_call_between_two_tenants_is_a_call_of_each_and_pops_for_the_one_who_is_call
     let mut outer = Invite::from_phone("x1", "201", "+14155550100");
     outer.from = "<sip:+14155550199@other.example>;tag=caller".into();
     let inner = outer.proxied_to("101");
-    for message in [outer.text(), inner.text(), inner.response(180, "p"), outer.response(180, "p")] {
-        site.see(&message);
-    }
+    site.see_all([outer.text(), inner.text(), inner.response(180, "p"), outer.response(180, "p")]);
     assert_eq!(site.states(ann), [OFFERED]);
-    for message in [inner.response(200, "p"), outer.response(200, "p"), outer.ack("p"), inner.ack("p")] {
-        site.see(&message);
-    }
+    site.see_all([inner.response(200, "p"), outer.response(200, "p"), outer.ack("p"), inner.ack("p")]);
     assert_eq!(site.states(ann), [OFFERED, ANSWERED]);
     nobody_sees_the_other(&site);
     site.see(&outer.bye("p"));
@@ -65,14 +58,10 @@ fn a_tenant_who_names_a_call_of_another_takes_nothing_off_their_screens() {
     let (mut site, ann, olga) = shared();
     let trunk = Invite::from_trunk("t1", "+14155550123", "101");
     let rung = trunk.proxied_to("101");
-    for message in [trunk.text(), rung.text(), rung.response(180, "p")] {
-        site.see(&message);
-    }
+    site.see_all([trunk.text(), rung.text(), rung.response(180, "p")]);
     assert_eq!(site.states(ann), [OFFERED]);
     let theirs = Invite::b2b("evil", "201", "<sip:+14155550188@192.0.2.1>").with("X-CID: t1");
-    for message in [theirs.text(), theirs.response(180, "q"), theirs.response(200, "q")] {
-        site.see(&message);
-    }
+    site.see_all([theirs.text(), theirs.response(180, "q"), theirs.response(200, "q")]);
     assert_eq!(site.states(ann), [OFFERED], "still ringing for Ann");
     assert_eq!(site.states(olga), [OFFERED, ANSWERED], "and a call of Olga's own");
     nobody_sees_the_other(&site);

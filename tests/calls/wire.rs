@@ -2,6 +2,11 @@
 
 use super::world::phone_host;
 
+/// How a B2BUA names the caller of [`Invite::from_trunk`] to phones.
+pub const FROM: &str = "<sip:+14155550100@192.0.2.1>";
+/// The reason of a CANCEL because somebody else has answered.
+pub const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+
 /// One INVITE on one hop. A proxy's second hop has its own Via on top of the caller's.
 #[derive(Clone, Debug)]
 pub struct Invite {

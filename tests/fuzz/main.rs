@@ -31,8 +31,23 @@ fn seeds_and_mutations(name: &str) {
 }
 
 #[test]
+fn capture_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("capture");
+}
+
+#[test]
+fn cloud_event_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("cloud_event");
+}
+
+#[test]
 fn dialog_stands_its_seeds_and_their_mutations() {
     seeds_and_mutations("dialog");
+}
+
+#[test]
+fn digest_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("digest");
 }
 
 #[test]
@@ -82,6 +97,27 @@ fn every_target_has_its_program_and_a_test_here() {
         assert!(manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\"")), "{name} is not in its Cargo.toml");
         let calls = include_str!("main.rs").matches(&format!("seeds_and_mutations(\"{name}\")")).count();
         assert_eq!(calls, 1, "{name} has no test of its own");
+    }
+}
+
+/// `make fuzz` compiles them as a crate of its own, which nothing else here does.
+#[test]
+fn the_crate_of_the_programs_has_all_that_the_targets_stand_on() {
+    let targets = fs::read_dir("tests/fuzz/targets").expect("the targets are there");
+    let mut sources: Vec<PathBuf> = targets.map(|entry| entry.expect("an entry").path()).collect();
+    // What `targets/mod.rs` takes from other tests.
+    sources.extend(["tests/support/packets.rs", "tests/support/hep.rs", "tests/calls/world.rs"].map(PathBuf::from));
+    let manifest = fs::read_to_string("tests/fuzz/Cargo.toml").expect("the crate of the programs");
+    let readme = fs::read_to_string("tests/fuzz/README.md").expect("what is said of them");
+    for source in sources {
+        let text = fs::read_to_string(&source).expect("it can be read");
+        let used = text.lines().filter_map(|line| line.strip_prefix("use ")?.split("::").next());
+        for name in used.filter(|name| !["std", "super"].contains(name)) {
+            assert!(manifest.contains(&format!("\n{name} = ")), "{name}, which {} uses", source.display());
+        }
+    }
+    for target in ALL {
+        assert!(readme.contains(&format!("| `{}` |", target.name)), "{} is not in the table", target.name);
     }
 }
 

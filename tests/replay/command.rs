@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::packets::fixture;
 use crate::support::folder::Folder;
+use crate::support::packets::fixture;
 
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookswitch"));
@@ -21,7 +21,7 @@ fn a_good_capture_ends_with_0_and_a_table() {
     let out = text(&output.stdout);
     assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
     for part in [
-        "inbound   +14155550100 (Jane Caller)",
+        "inbound   18:06:03.043  +14155550100 (Jane Caller)",
         "answered",
         "101@127.0.0.1",
         "connected",
@@ -58,6 +58,15 @@ fn a_capture_that_breaks_off_ends_with_3_one_line_and_what_was_whole() {
     assert_eq!((output.status.code(), said.lines().count()), (Some(3), 1), "{said}");
     assert!(said.contains(&path) && said.contains("breaks off at byte") && said.contains("packet 13"), "{said}");
     assert!(text(&output.stdout).contains("12 SIP messages in 12 records"));
+}
+
+#[test]
+fn members_are_named_as_the_pbx_names_them_before_their_phones_are_known() {
+    let output = run(&["fixtures/ami/asterisk22-members.ami"]);
+    let out = text(&output.stdout);
+    let members: Vec<&str> = out.lines().filter_map(|line| line.split_once(": member ")).map(|(_, row)| row).collect();
+    assert!(members.contains(&"added 101") && members.contains(&"added 103"), "{out}");
+    assert!(members.iter().all(|row| row.split(' ').nth(1).is_some_and(|user| !user.is_empty())), "{out}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::heard::replay;
-use crate::packets::{self, RAW, ip, ipv4, payload, pcap, pcapng};
 use crate::support::folder::Folder;
+use crate::support::packets::{self, RAW, ip, ipv4, payload, pcap, pcapng};
 
 /// What `tshark -q -z sip,stat` says: messages, requests by method, responses by status.
 fn tshark(file: &Path) -> (u64, BTreeMap<String, u64>, BTreeMap<u16, u64>) {

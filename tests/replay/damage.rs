@@ -7,7 +7,7 @@ use hookswitch::ingest::replay::Links;
 use proptest::prelude::*;
 
 use crate::heard::{Drip, Found, replay, replay_from};
-use crate::packets::{self, RAW, ip, packets, pcapng};
+use crate::support::packets::{self, RAW, ip, packets, pcapng};
 
 fn read(bytes: &[u8]) -> Found {
     replay_from(Box::new(Cursor::new(bytes.to_vec())), &Links::default())

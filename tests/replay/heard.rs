@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hookswitch::ingest::capture::{Captures, FileError};
-use hookswitch::ingest::replay::{DeviceRecord, Links, News, Registration, Replay, Totals};
+use hookswitch::ingest::replay::{DeviceRecord, Links, News, QueueEvent, Registration, Replay, Totals};
 use hookswitch::model::Call;
 
 /// What a replay found.
@@ -42,6 +42,13 @@ impl Found {
             Some(News::Totals(totals)) => (**totals).clone(),
             other => panic!("the totals come last, not {other:?}"),
         }
+    }
+
+    /// What happened in queues, and to whom.
+    pub fn queue_events(&self) -> Vec<QueueEvent> {
+        let all = self.news.iter().chain(&self.end);
+        let event = |news: &News| if let News::Queue(event) = news { Some(event.clone()) } else { None };
+        all.filter_map(event).collect()
     }
 
     /// Everything that was found about phones and calls, without the counts of packets.

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
-use hookswitch::ingest::replay::{Links, News, QueueHappening};
+use hookswitch::ingest::replay::{Links, QueueHappening};
 use hookswitch::model::{Direction, OfferState, Outcome};
 
 use crate::heard::{Drip, replay, replay_from};
@@ -13,7 +13,7 @@ fn log(name: &str) -> Vec<u8> {
 }
 
 fn path(name: &str) -> PathBuf {
-    Path::new("fixtures/ami").join(format!("asterisk22-{name}.txt"))
+    Path::new("fixtures/ami").join(format!("asterisk22-{name}.ami"))
 }
 
 #[test]
@@ -24,6 +24,7 @@ fn an_ami_log_shows_the_calls_that_were() {
         ("internal-call", Direction::Internal, Outcome::Answered),
         ("queue-call", Direction::Inbound, Outcome::Answered),
         ("queue-abandon", Direction::Inbound, Outcome::Missed),
+        ("all-classes", Direction::Inbound, Outcome::Answered),
     ] {
         let calls = replay(log(name)).calls();
         let [call] = calls.as_slice() else { panic!("{name}: {calls:#?}") };
@@ -34,25 +35,21 @@ fn an_ami_log_shows_the_calls_that_were() {
 #[test]
 fn an_ami_log_shows_the_queue_and_who_answered() {
     let found = replay(log("queue-call"));
-    let event =
-        |news: &News| if let News::Queue(event) = news { Some((event.name.clone(), event.event)) } else { None };
-    let events: Vec<_> = found.news.iter().filter_map(event).collect();
-    let of_calls: Vec<_> = events
-        .into_iter()
-        .filter(|(_, event)| matches!(event, QueueHappening::Joined | QueueHappening::Answered))
-        .collect();
-    let sales = |event| ("sales".to_owned(), event);
-    assert_eq!(of_calls, [sales(QueueHappening::Joined), sales(QueueHappening::Answered)]);
+    let of_calls = found.queue_events().into_iter().filter(|event| event.call.is_some());
+    let told: Vec<_> = of_calls.map(|event| (event.name, event.event, event.user)).collect();
+    let sales = |event, user: Option<&str>| ("sales".to_owned(), event, user.map(str::to_owned));
+    assert_eq!(told, [sales(QueueHappening::Joined, None), sales(QueueHappening::Answered, Some("101"))]);
 }
 
 #[test]
 fn members_that_come_pause_and_go_are_told() {
     let found = replay(log("members"));
-    let event = |news: &News| if let News::Queue(event) = news { Some(event.event) } else { None };
-    let events: Vec<_> = found.news.iter().filter_map(event).collect();
+    let events: Vec<_> = found.queue_events().into_iter().map(|event| (event.event, event.user)).collect();
     for expected in [QueueHappening::MemberAdded, QueueHappening::MemberPaused, QueueHappening::MemberRemoved] {
-        assert!(events.contains(&expected), "{expected:?} is not among {events:?}");
+        assert!(events.contains(&(expected, Some("101".to_owned()))), "{expected:?} is not among {events:?}");
     }
+    // The static member, whose phone is not there.
+    assert!(events.contains(&(QueueHappening::MemberAdded, Some("103".to_owned()))), "{events:?}");
 }
 
 #[test]

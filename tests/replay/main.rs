@@ -9,6 +9,6 @@ mod damage;
 mod heard;
 mod logs;
 mod offers;
-mod packets;
+mod order;
 mod page;
 mod wraps;

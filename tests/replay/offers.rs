@@ -9,7 +9,7 @@ use hookswitch::ingest::replay::{Links, News, Origin, QueueHappening};
 use hookswitch::model::{DeviceState, Direction, LegRole, OfferState, Outcome, Reason};
 
 use crate::heard::{Found, drive, replay, replay_from};
-use crate::packets::fixture;
+use crate::support::packets::fixture;
 
 fn with_links(name: &str, links: &str) -> Found {
     replay_from(Box::new(Cursor::new(fixture(name))), &Links::parse(links).expect("the links are good"))

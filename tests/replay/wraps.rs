@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::heard::{Found, replay};
-use crate::packets::{self, ETHERNET, Packet, RAW, ip, ipv4, ipv6, payload, pcap, pcap_as, pcapng, tcp};
+use crate::support::hep::{compressed, message, recorded};
+use crate::support::packets::{self, ETHERNET, Packet, RAW, ip, ipv4, ipv6, payload, pcap, pcap_as, pcapng, tcp};
 
 const NAMES: [&str; 5] = ["register", "direct-answered", "internal-call", "tcp-phone", "queue-abandon"];
 
@@ -206,41 +207,58 @@ fn a_packet_captured_twice_counts_once() {
     }
 }
 
-#[test]
-fn hep_in_udp_and_in_tcp_is_unwrapped() {
-    let dump = std::fs::read("fixtures/hep/asterisk-direct-answered.bin").unwrap();
-    let from_dump = replay(dump.clone());
-    let mut packets = Vec::new();
-    let mut rest = &dump[..];
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let (packet, after) = after.split_at(usize::try_from(u32::from_be_bytes(*length)).unwrap());
-        packets.push(packet.to_vec());
-        rest = after;
-    }
-    let plain = replay(packets.concat());
-    assert_eq!((plain.events(), plain.totals()), (from_dump.events(), from_dump.totals()));
+/// HEP packets as datagrams and as a stream, each captured when it says so.
+fn on_the_wire(packets: &[Vec<u8>]) -> [Vec<u8>; 2] {
     let head = |packet: &[u8]| {
         let length = u16::try_from(packet.len() + 8).unwrap().to_be_bytes();
         [&[0x9c, 0x40, 0x23, 0x64, length[0], length[1], 0, 0][..], packet].concat()
     };
-    let stamps: Vec<u64> = packets.iter().map(|packet| stamp(packet)).collect();
-    let udp = packets.iter().zip(&stamps).map(|(packet, at)| (*at, ipv4(&[9; 20], 17, 7, 0, &head(packet))));
-    let udp = replay(pcap(RAW, udp));
-    assert_eq!(udp.events(), from_dump.events());
+    let udp = packets.iter().map(|packet| (stamp(packet), ipv4(&[9; 20], 17, 7, 0, &head(packet))));
     let mut sequence = 100;
-    let mut frames = Vec::new();
-    for (packet, at) in packets.iter().zip(&stamps) {
+    let mut segments = Vec::new();
+    for packet in packets {
         for piece in packet.chunks(200) {
-            frames.push((*at, ipv4(&[9; 20], 6, 1, 0, &tcp(&head(b""), sequence, 0x18, piece))));
+            segments.push((stamp(packet), ipv4(&[9; 20], 6, 1, 0, &tcp(&head(b""), sequence, 0x18, piece))));
             sequence += u32::try_from(piece.len()).unwrap();
         }
     }
-    assert_eq!(replay(pcap(RAW, frames)).events(), from_dump.events());
-    assert_eq!(from_dump.totals().messages, 13);
+    [pcap(RAW, udp), pcap(RAW, segments)]
 }
 
 /// When a HEP packet says it was captured.
 fn stamp(packet: &[u8]) -> u64 {
     let (seconds, micros) = hookswitch::sip::hep::decode(packet).unwrap().captured.unwrap();
     u64::from(seconds) * 1_000_000 + u64::from(micros)
+}
+
+#[test]
+fn hep_in_udp_and_in_tcp_is_unwrapped() {
+    let from_dump = replay(std::fs::read("fixtures/hep/asterisk-direct-answered.bin").unwrap());
+    let packets = recorded("asterisk-direct-answered");
+    let plain = replay(packets.concat());
+    assert_eq!((plain.events(), plain.totals()), (from_dump.events(), from_dump.totals()));
+    for capture in on_the_wire(&packets) {
+        assert_eq!(replay(capture).events(), from_dump.events());
+    }
+    assert_eq!(from_dump.totals().messages, 13);
+}
+
+#[test]
+fn hep_that_is_compressed_is_read_up_to_what_a_message_may_be() {
+    let packets = recorded("asterisk-direct-answered");
+    let plain = replay(packets.concat());
+    let packed: Vec<Vec<u8>> = packets.iter().map(|packet| compressed(packet, message(packet))).collect();
+    let [udp, tcp] = on_the_wire(&packed);
+    for capture in [packed.concat(), udp, tcp] {
+        assert_eq!(replay(capture).events(), plain.events());
+    }
+    // One more that swells beyond any message, and one that is no zlib.
+    let mut broken = compressed(&packets[0], message(&packets[0]));
+    let end = broken.len() - 20;
+    broken[end..].fill(0);
+    let [udp, tcp] = on_the_wire(&[&packed[..], &[compressed(&packets[0], &vec![b' '; 10_000_000]), broken]].concat());
+    for capture in [udp, tcp] {
+        let totals = replay(capture).totals();
+        assert_eq!((totals.messages, totals.skipped.broken_hep, totals.skipped.other_hep), (13, 2, 0));
+    }
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
@@ -13,6 +12,7 @@ use crate::support::api::{Api, items, text};
 use crate::support::daemon::Daemon;
 use crate::support::events::Events;
 use crate::support::folder::Folder;
+use crate::support::hep::{at_chunk, compressed, message, recorded};
 use crate::support::tls::Certificate;
 use crate::support::wait::until;
 
@@ -20,18 +20,6 @@ use crate::support::wait::until;
 /// address of its own in the packets' headers, since in an office it has one.
 fn packets(name: &str, pbx_port: u16) -> Vec<Vec<u8>> {
     recorded(name).iter().map(|packet| moved(packet, pbx_port)).collect()
-}
-
-/// The packets of `fixtures/hep/NAME.bin` as they are.
-fn recorded(name: &str) -> Vec<Vec<u8>> {
-    let bytes = std::fs::read(format!("fixtures/hep/{name}.bin")).expect("the fixture is there");
-    let (mut rest, mut packets) = (bytes.as_slice(), Vec::new());
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let (packet, after) = after.split_at(u32::from_be_bytes(*length) as usize);
-        packets.push(packet.to_vec());
-        rest = after;
-    }
-    packets
 }
 
 fn moved(packet: &[u8], pbx_port: u16) -> Vec<u8> {
@@ -56,23 +44,6 @@ fn moved(packet: &[u8], pbx_port: u16) -> Vec<u8> {
 fn is_phone(packet: &[u8], kind: u8) -> bool {
     let at = at_chunk(packet, kind);
     [5083u16, 5183].iter().any(|port| packet[at..at + 2] == port.to_be_bytes())
-}
-
-/// Where the body of a chunk begins.
-fn at_chunk(packet: &[u8], kind: u8) -> usize {
-    let mut at = 6;
-    while packet[at..at + 4] != [0, 0, 0, kind] {
-        at += usize::from(u16::from_be_bytes([packet[at + 4], packet[at + 5]]));
-    }
-    at + 6
-}
-
-/// The packet with `message` in it, compressed. The payload is the last chunk of what real PBXs send.
-fn compressed(packet: &[u8], message: &[u8]) -> Vec<u8> {
-    let (head, payload) = (&packet[6..at_chunk(packet, 15) - 6], compress_to_vec_zlib(message, 6));
-    let length = |bytes: usize| u16::try_from(bytes).expect("it fits a packet").to_be_bytes();
-    let chunk = [&[0, 0, 0, 16][..], &length(payload.len() + 6), &payload].concat();
-    [b"HEP3", &length(head.len() + chunk.len() + 6)[..], head, &chunk].concat()
 }
 
 /// A daemon that listens for HEP; `settings` are more lines of the listener.
@@ -198,7 +169,7 @@ async fn compressed_payloads_are_read_and_those_that_swell_are_counted() {
     agent.send(&[bomb]).await;
     dropped(&daemon, "inflated", 1.0).await;
     let whole = packets("asterisk-tcp-phone", 5070);
-    let sent: Vec<_> = whole.iter().map(|packet| compressed(packet, &packet[at_chunk(packet, 15)..])).collect();
+    let sent: Vec<_> = whole.iter().map(|packet| compressed(packet, message(packet))).collect();
     assert!(sent.concat().len() < whole.concat().len());
     a_day(&daemon, agent, &sent, "102").await;
 }
@@ -260,8 +231,7 @@ async fn plain_sip_on_the_same_socket_is_a_copy_too() {
     let folder = Folder::new("hep");
     let daemon = listening(&folder, "").await;
     let mut agent = Agent::udp(&daemon).await;
-    let sip: Vec<_> =
-        packets("asterisk-register", 5070).iter().map(|packet| packet[at_chunk(packet, 15)..].to_vec()).collect();
+    let sip: Vec<_> = packets("asterisk-register", 5070).iter().map(|packet| message(packet).to_vec()).collect();
     agent.send(&sip).await;
     let device = daemon.api().device("101", "connected").await;
     let bindings = daemon.api().get(&format!("/v1/devices/{}/bindings", text(&device["id"]))).await;

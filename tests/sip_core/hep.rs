@@ -6,19 +6,9 @@ use hookswitch::sip::scan::MESSAGE_LEN_MAX;
 use miniz_oxide::deflate::compress_to_vec_zlib;
 use proptest::prelude::*;
 
-const SIP: &[u8] = b"OPTIONS sip:a SIP/2.0\r\n\r\n";
+use crate::targets::recordings::recorded;
 
-/// The packets of `fixtures/hep/NAME.bin`.
-fn packets(name: &str) -> Vec<Vec<u8>> {
-    let bytes = std::fs::read(format!("fixtures/hep/{name}.bin")).expect("the fixture is there");
-    let (mut rest, mut packets) = (bytes.as_slice(), Vec::new());
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let (packet, after) = after.split_at(u32::from_be_bytes(*length) as usize);
-        packets.push(packet.to_vec());
-        rest = after;
-    }
-    packets
-}
+const SIP: &[u8] = b"OPTIONS sip:a SIP/2.0\r\n\r\n";
 
 fn chunk(vendor: u16, kind: u16, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len() + 6).unwrap();
@@ -58,7 +48,7 @@ fn described(packet: &Packet<'_>) -> String {
 #[test]
 fn what_asterisk_and_freeswitch_sent_reads_as_recorded() {
     for (name, key) in FIXTURES {
-        let (packets, text) = (packets(name), std::fs::read_to_string(format!("fixtures/hep/{name}.txt")).unwrap());
+        let (packets, text) = (recorded(name), std::fs::read_to_string(format!("fixtures/hep/{name}.txt")).unwrap());
         assert_eq!(packets.len(), text.lines().count(), "{name}");
         let begun = decode(&packets[0]).unwrap().captured.unwrap();
         for (packet, line) in packets.iter().zip(text.lines()) {
@@ -78,7 +68,7 @@ fn what_asterisk_and_freeswitch_sent_reads_as_recorded() {
 #[test]
 fn every_cut_of_a_real_packet_is_refused() {
     for (name, _) in FIXTURES {
-        for packet in packets(name) {
+        for packet in recorded(name) {
             for end in 0..packet.len() {
                 assert!(decode(&packet[..end]).is_err(), "{name} cut at {end}");
             }
@@ -190,7 +180,7 @@ fn plain_sip_is_told_apart() {
 
 #[test]
 fn a_stream_is_cut_into_the_packets_that_went_in_however_it_arrives() {
-    let sent = packets("freeswitch-direct-answered");
+    let sent = recorded("freeswitch-direct-answered");
     for step in [1, 7, 1000, 65_535] {
         let (mut stream, mut got) = (Packets::default(), Vec::new());
         for piece in sent.concat().chunks(step) {
@@ -219,7 +209,7 @@ proptest! {
         index in 0usize..13,
         changes in proptest::collection::vec((0usize..120, any::<u8>()), 1..6),
     ) {
-        let mut packet = packets("asterisk-direct-answered").swap_remove(index);
+        let mut packet = recorded("asterisk-direct-answered").swap_remove(index);
         for (at, byte) in changes {
             packet[at] = byte;
         }

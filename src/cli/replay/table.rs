@@ -92,8 +92,8 @@ impl<W: Write> Table<W> {
             QueueHappening::MemberUnpaused => "member back",
         };
         self.head(Section::Calls)?;
-        let device = event.device.map(|device| format!(" {}", self.device_name(device))).unwrap_or_default();
-        writeln!(self.out, "{}  queue {}: {word}{device}", time(event.at), event.name)
+        let member = event.user.as_ref().map(|user| format!(" {user}")).unwrap_or_default();
+        writeln!(self.out, "{}  queue {}: {word}{member}", time(event.at), event.name)
     }
 
     fn call(&mut self, record: &CallRecord) -> io::Result<()> {
@@ -108,9 +108,10 @@ impl<W: Write> Table<W> {
         let (caller, callee) = (self.party(&call.caller), self.party(&call.callee));
         writeln!(
             self.out,
-            "{}  {:<8}  {caller:<24}  {callee:<24}  {:<9}  {ring:>7}  {talk:>7}{queue}",
-            time(call.began_at),
+            "{:<23}  {:<8}  {}  {caller:<24}  {callee:<24}  {:<9}  {ring:>7}  {talk:>7}{queue}",
+            call.ended_at.map_or_else(|| "goes on".to_owned(), time),
             direction(call.direction),
+            time_of_day(call.began_at),
             outcome(call),
         )?;
         if self.with_offers {
@@ -213,8 +214,8 @@ impl<W: Write> Table<W> {
         match section {
             Section::Calls => writeln!(
                 self.out,
-                "{:<23}  {:<8}  {:<24}  {:<24}  {:<9}  {:>7}  {:>7}",
-                "CALLS (UTC)", "", "from", "to", "outcome", "ring s", "talk s"
+                "{:<23}  {:<8}  {:<12}  {:<24}  {:<24}  {:<9}  {:>7}  {:>7}",
+                "CALLS, ended (UTC)", "", "began", "from", "to", "outcome", "ring s", "talk s"
             ),
             Section::Devices => writeln!(
                 self.out,
@@ -300,8 +301,17 @@ fn seconds(ms: u64) -> String {
 
 /// `2026-11-21 18:04:10.080`, UTC.
 fn time(at: UnixMillis) -> String {
+    formatted(at, "%Y-%m-%d %H:%M:%S%.3f")
+}
+
+/// `18:04:10.080`, UTC.
+fn time_of_day(at: UnixMillis) -> String {
+    formatted(at, "%H:%M:%S%.3f")
+}
+
+fn formatted(at: UnixMillis, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(at.0) {
-        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
+        Ok(at) => at.strftime(format).to_string(),
         Err(_) => format!("{} ms", at.0),
     }
 }

@@ -9,9 +9,12 @@ mod fragments;
 mod ip;
 mod link;
 mod log;
+mod messages;
 mod payload;
 mod pcap;
+mod segment;
 mod source;
+mod stream;
 mod streams;
 mod wire;
 
@@ -64,12 +67,10 @@ pub struct Skipped {
     pub tcp_other_bytes: u64,
     /// TCP streams that were forgotten because there were too many.
     pub tcp_streams: u64,
-    /// HEP packets that can't be read.
+    /// HEP packets that can't be read, or whose compressed message can't be or is longer than a message may be.
     pub broken_hep: u64,
     /// HEP packets that carry something else than SIP: RTCP, logs.
     pub other_hep: u64,
-    /// HEP packets whose payload is compressed.
-    pub compressed_hep: u64,
 }
 
 /// A file whose first record is not due yet.

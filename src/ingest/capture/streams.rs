@@ -1,38 +1,11 @@
-//! TCP connections, each direction on its own: segments put back in order, messages cut out of them.
-//!
-//! A capture may begin in the middle of a connection and may lack segments. Then the next place where a message begins
-//! is looked for, and what lies before it is counted.
+//! TCP connections, each direction on its own, within bounds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Skipped;
-use super::payload::{begins_sip, find_sip, may_begin_sip};
-use crate::sip::hep::{self, Packets};
-use crate::sip::{Frame, Framer};
-
-/// One direction of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Flow {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-}
-
-/// A TCP segment.
-#[derive(Clone, Copy)]
-pub(super) struct Segment<'a> {
-    pub(super) sequence: u32,
-    pub(super) begins: bool,
-    pub(super) finishes: bool,
-    pub(super) resets: bool,
-    pub(super) payload: &'a [u8],
-}
-
-/// What was cut out of a stream.
-pub(super) enum Cut<'a> {
-    Sip(&'a [u8]),
-    Hep(&'a [u8]),
-}
+use super::messages::Cut;
+use super::segment::{Flow, Segment};
+use super::stream::{Stream, WINDOW_MAX};
 
 /// All connections.
 #[derive(Default)]
@@ -41,49 +14,6 @@ pub(super) struct Streams {
     /// Those that wait for a missing segment, by when they give up.
     waiting: BTreeSet<(i64, Flow)>,
     held: usize,
-}
-
-#[derive(Default)]
-struct Stream {
-    /// Sequence number of the next byte.
-    next: u32,
-    /// Its beginning was captured, or messages were found in it: missing segments are worth waiting for.
-    is_followed: bool,
-    content: Content,
-    /// Segments behind a gap, by their distance from `next` when they came.
-    ahead: BTreeMap<u32, Box<[u8]>>,
-    ahead_len: usize,
-    /// When the gap is given up.
-    gives_up_us: Option<i64>,
-    finishes: bool,
-    heard_us: i64,
-}
-
-#[derive(Default)]
-enum Content {
-    /// No message begins in what was seen; the bytes may be the start of one.
-    #[default]
-    Unknown,
-    Begun(Vec<u8>),
-    Sip(Framer),
-    Hep(Packets),
-}
-
-impl<'a> Segment<'a> {
-    /// Reads a TCP header; none when it makes no sense.
-    pub(super) fn read(bytes: &'a [u8]) -> Option<(u16, u16, Self)> {
-        let header = bytes.first_chunk::<20>()?;
-        let payload = bytes.get(usize::from(header[12] >> 4).max(5) * 4..)?;
-        let flag = |bit: u8| header[13] & bit != 0;
-        let segment = Self {
-            sequence: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
-            begins: flag(2),
-            finishes: flag(1),
-            resets: flag(4),
-            payload,
-        };
-        Some((u16::from_be_bytes([header[0], header[1]]), u16::from_be_bytes([header[2], header[3]]), segment))
-    }
 }
 
 impl Streams {
@@ -106,13 +36,13 @@ impl Streams {
             return;
         }
         self.make_room(at_us, skipped);
-        let stream = self.flows.entry(flow).or_insert_with(|| Stream { next: segment.sequence, ..Stream::default() });
+        let stream = self.flows.entry(flow).or_insert_with(|| Stream::new(segment.sequence, false, at_us));
         stream.heard_us = at_us;
         stream.finishes |= segment.finishes;
         self.held -= stream.ahead_len;
         stream.segment(segment, skipped, &mut |cut| out(flow, cut));
         self.held += stream.ahead_len;
-        if segment.resets || (stream.finishes && stream.ahead.is_empty()) {
+        if segment.resets || (stream.finishes && !stream.has_gap()) {
             self.end(flow, skipped, out);
         } else {
             self.wait(at_us, flow, skipped, out);
@@ -137,7 +67,7 @@ impl Streams {
         }
         self.forget(flow);
         self.make_room(at_us, skipped);
-        self.flows.insert(flow, Stream { next, is_followed: true, heard_us: at_us, ..Stream::default() });
+        self.flows.insert(flow, Stream::new(next, true, at_us));
     }
 
     fn end(&mut self, flow: Flow, skipped: &mut Skipped, out: &mut impl FnMut(Flow, Cut<'_>)) {
@@ -162,18 +92,18 @@ impl Streams {
     fn wait(&mut self, at_us: i64, flow: Flow, skipped: &mut Skipped, out: &mut impl FnMut(Flow, Cut<'_>)) {
         let Some(stream) = self.flows.get_mut(&flow) else { return };
         self.held -= stream.ahead_len;
-        while stream.ahead_len > AHEAD_MAX || stream.ahead.len() > SEGMENTS_AHEAD_MAX || self.held > HELD_MAX {
+        while stream.is_crowded() || self.held > HELD_MAX {
             if !stream.skip_gap(skipped, &mut |cut| out(flow, cut)) {
                 break;
             }
         }
         self.held += stream.ahead_len;
-        match (stream.ahead.is_empty(), stream.gives_up_us) {
-            (true, Some(at)) => {
+        match (stream.has_gap(), stream.gives_up_us) {
+            (false, Some(at)) => {
                 stream.gives_up_us = None;
                 self.waiting.remove(&(at, flow));
             }
-            (false, None) => {
+            (true, None) => {
                 let at = at_us.saturating_add(GAP_US);
                 stream.gives_up_us = Some(at);
                 self.waiting.insert((at, flow));
@@ -203,10 +133,9 @@ impl Streams {
         }
         let before = self.flows.len();
         let silent = |stream: &Stream| at_us.saturating_sub(stream.heard_us) > SILENT_US;
-        self.flows.retain(|_, stream| !stream.ahead.is_empty() || !silent(stream));
+        self.flows.retain(|_, stream| stream.has_gap() || !silent(stream));
         if self.flows.len() >= STREAMS_MAX {
-            let is_ours = |stream: &Stream| matches!(stream.content, Content::Sip(_) | Content::Hep(_));
-            self.flows.retain(|_, stream| !stream.ahead.is_empty() || is_ours(stream));
+            self.flows.retain(|_, stream| stream.has_gap() || stream.has_messages());
         }
         if self.flows.len() >= STREAMS_MAX {
             self.flows.clear();
@@ -217,180 +146,17 @@ impl Streams {
     }
 }
 
-impl Stream {
-    fn segment(&mut self, segment: &Segment<'_>, skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        let mut payload = segment.payload;
-        if payload.is_empty() {
-            return;
-        }
-        let distance = segment.sequence.wrapping_sub(self.next);
-        if distance > u32::MAX / 2 {
-            let known = usize::try_from(distance.wrapping_neg()).unwrap_or(usize::MAX);
-            if known > WINDOW_MAX {
-                return self.restart(segment, skipped, out);
-            }
-            // Sent or captured again; what of it is new counts.
-            payload = payload.get(known..).unwrap_or_default();
-            if payload.is_empty() {
-                skipped.tcp_again += 1;
-                return;
-            }
-        } else if usize::try_from(distance).unwrap_or(usize::MAX) > WINDOW_MAX {
-            return self.restart(segment, skipped, out);
-        } else if distance > 0 {
-            if self.is_followed {
-                self.keep(segment.sequence, payload, skipped);
-                return;
-            }
-            self.next = segment.sequence;
-        }
-        self.feed(payload, skipped, out);
-        self.catch_up(skipped, out);
-    }
-
-    /// Far from all that was seen: another connection of the same ports, whose beginning was not captured.
-    fn restart(&mut self, segment: &Segment<'_>, skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        *self =
-            Self { next: segment.sequence, heard_us: self.heard_us, gives_up_us: self.gives_up_us, ..Self::default() };
-        self.feed(segment.payload, skipped, out);
-    }
-
-    fn keep(&mut self, sequence: u32, payload: &[u8], skipped: &mut Skipped) {
-        match self.ahead.get(&sequence) {
-            Some(known) if known.len() >= payload.len() => skipped.tcp_again += 1,
-            known => {
-                self.ahead_len -= known.map_or(0, |known| known.len());
-                self.ahead_len += payload.len();
-                self.ahead.insert(sequence, payload.into());
-            }
-        }
-    }
-
-    /// Feeds the kept segments that now follow.
-    fn catch_up(&mut self, skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        while let Some((sequence, distance)) = self.nearest() {
-            if distance > 0 && distance <= u32::MAX / 2 {
-                return;
-            }
-            let Some(payload) = self.ahead.remove(&sequence) else { return };
-            self.ahead_len -= payload.len();
-            let known = usize::try_from(distance.wrapping_neg()).unwrap_or(usize::MAX);
-            match payload.get(known..) {
-                Some(new) if !new.is_empty() => self.feed(new, skipped, out),
-                _ => skipped.tcp_again += 1,
-            }
-        }
-    }
-
-    /// The kept segment that comes first, and how far behind `next` it begins (beyond half of all numbers: before it).
-    fn nearest(&self) -> Option<(u32, u32)> {
-        // Sequence numbers wrap: those just before `next` come first, then those after it.
-        let behind = self.next.wrapping_sub(u32::MAX / 2);
-        let order = |sequence: &u32| sequence.wrapping_sub(behind);
-        let sequence = *self.ahead.keys().min_by_key(|sequence| order(sequence))?;
-        Some((sequence, sequence.wrapping_sub(self.next)))
-    }
-
-    /// Goes on behind the gap. False when there is none.
-    fn skip_gap(&mut self, skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) -> bool {
-        let Some((sequence, distance)) = self.nearest() else { return false };
-        skipped.tcp_gaps += 1;
-        if distance <= u32::MAX / 2 {
-            self.next = sequence;
-        }
-        self.content = Content::Unknown;
-        self.catch_up(skipped, out);
-        true
-    }
-
-    fn feed(&mut self, payload: &[u8], skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        self.next = self.next.wrapping_add(u32::try_from(payload.len()).unwrap_or(0));
-        match &mut self.content {
-            Content::Unknown => self.look(payload, skipped, out),
-            Content::Begun(begun) => {
-                let mut whole = std::mem::take(begun);
-                whole.extend_from_slice(payload);
-                self.content = Content::Unknown;
-                self.look(&whole, skipped, out);
-            }
-            Content::Sip(framer) => {
-                framer.push(payload);
-                self.drain(skipped, out);
-            }
-            Content::Hep(packets) => {
-                packets.push(payload);
-                self.drain(skipped, out);
-            }
-        }
-    }
-
-    /// Looks for the beginning of a message.
-    fn look(&mut self, bytes: &[u8], skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        if hep::is_hep(bytes) && matches!(hep::length(bytes), Ok(Some(_))) {
-            let mut packets = Packets::default();
-            packets.push(bytes);
-            self.content = Content::Hep(packets);
-        } else if let Some(at) = find_sip(bytes) {
-            skipped.tcp_other_bytes += count(at);
-            let mut framer = Framer::new();
-            framer.push(bytes.get(at..).unwrap_or_default());
-            self.content = Content::Sip(framer);
-        } else {
-            if self.is_followed && may_begin_sip(bytes) {
-                self.content = Content::Begun(bytes.to_vec());
-            } else {
-                skipped.tcp_other_bytes += count(bytes.len());
-            }
-            return;
-        }
-        self.is_followed = true;
-        self.drain(skipped, out);
-    }
-
-    fn drain(&mut self, skipped: &mut Skipped, out: &mut impl FnMut(Cut<'_>)) {
-        let broken = match &mut self.content {
-            Content::Sip(framer) => loop {
-                match framer.next() {
-                    Some(Ok(Frame::Message(bytes))) if begins_sip(&bytes) => out(Cut::Sip(&bytes)),
-                    Some(Ok(Frame::Message(bytes))) => {
-                        skipped.tcp_other_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                    }
-                    Some(Ok(Frame::Ping)) => {}
-                    Some(Err(_)) => break true,
-                    None => break false,
-                }
-            },
-            Content::Hep(packets) => loop {
-                match packets.next() {
-                    Some(Ok(bytes)) => out(Cut::Hep(&bytes)),
-                    Some(Err(_)) => break true,
-                    None => break false,
-                }
-            },
-            Content::Unknown | Content::Begun(_) => false,
-        };
-        if broken {
-            skipped.tcp_broken += 1;
-            self.content = Content::Unknown;
-        }
-    }
-}
-
 /// How long a missing segment is waited for.
 const GAP_US: i64 = 2_000_000;
-const AHEAD_MAX: usize = 256 * 1024;
-const SEGMENTS_AHEAD_MAX: usize = 256;
 /// Segments kept in all.
 const HELD_MAX: usize = 64 * 1024 * 1024;
 const STREAMS_MAX: usize = 65_536;
 const SILENT_US: i64 = 600_000_000;
-/// Further from the expected sequence number than any window is: another connection.
-const WINDOW_MAX: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::capture::stream::AHEAD_MAX;
 
     const BYE: &[u8] = b"BYE sip:a@b SIP/2.0\r\nl: 3\r\n\r\nabc";
     const ACK: &[u8] = b"ACK sip:a@b SIP/2.0\r\nl: 0\r\n\r\n";

@@ -7,8 +7,10 @@ use super::file::Record;
 use super::fragments::Fragments;
 use super::ip;
 use super::link::ip_packet;
+use super::messages::Cut;
 use super::payload::{Content, content};
-use super::streams::{Cut, Flow, Segment, Streams};
+use super::segment::{Flow, Segment};
+use super::streams::Streams;
 use crate::model::{FeedKind, Transport};
 use crate::sip::hep;
 
@@ -163,11 +165,18 @@ impl Wire {
             self.skipped.broken_hep += 1;
             return;
         };
-        match packet.content {
-            hep::Content::Sip => {}
-            hep::Content::Compressed => return self.skipped.compressed_hep += 1,
+        let inflated;
+        let message = match packet.content {
+            hep::Content::Sip => packet.payload,
+            hep::Content::Compressed => match hep::inflate(packet.payload) {
+                Ok(message) => {
+                    inflated = message;
+                    &inflated
+                }
+                Err(_) => return self.skipped.broken_hep += 1,
+            },
             hep::Content::Other(_) => return self.skipped.other_hep += 1,
-        }
+        };
         let transport = match packet.protocol {
             Some(6) => Transport::Tcp,
             // What FreeSWITCH writes for TLS.
@@ -181,7 +190,7 @@ impl Wire {
             transport,
             packet: way.and_then(|way| way.packet),
             feed: FeedKind::Hep,
-            bytes: packet.payload,
+            bytes: message,
         });
     }
 }

@@ -96,8 +96,9 @@ impl Calls {
         for event in found {
             *self.queue_events.entry(event).or_default() += 1;
             let device = (event == QueueHappening::Answered).then_some(call.callee.device).flatten();
+            let user = device.and_then(|device| office.phone(device)).map(|phone| phone.user().to_owned());
             let (queue, name) = (Some(queue), name.clone());
-            news.push(News::Queue(QueueEvent { at, queue, name, event, call: Some(call.id), device }));
+            news.push(News::Queue(QueueEvent { at, queue, name, event, call: Some(call.id), device, user }));
         }
     }
 }

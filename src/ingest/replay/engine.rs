@@ -167,6 +167,7 @@ impl Engine {
     fn run_until(&mut self, before: Now, until: Now) {
         while let Some(next) = self.next_deadline().filter(|next| *next <= until.tick) {
             let at = before.after(next - before.tick);
+            self.give_up_registrations(at);
             let mut events = std::mem::take(&mut self.events);
             self.tracker.poll(at, &mut events);
             self.apply_events(at, &mut events);
@@ -174,8 +175,12 @@ impl Engine {
             self.apply(at, &Input::Time);
             self.expire(at);
         }
-        while let Some(asked) = self.registrations.overdue(until) {
-            if let Some(registration) = asked.given_up() {
+        self.give_up_registrations(until);
+    }
+
+    fn give_up_registrations(&mut self, now: Now) {
+        while let Some(asked) = self.registrations.overdue(now) {
+            if let Some(registration) = asked.given_up(now) {
                 self.registered(registration);
             }
         }

@@ -102,6 +102,8 @@ pub struct QueueEvent {
     pub call: Option<CallId>,
     /// The device that answered, or that the membership is of.
     pub device: Option<DeviceId>,
+    /// User part of that device, as the PBX calls it.
+    pub user: Option<String>,
 }
 
 /// What happens in queues.

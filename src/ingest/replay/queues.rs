@@ -36,6 +36,7 @@ impl Office {
     /// Takes what a connector says of one member, and says what is new.
     pub(super) fn member_reported(&mut self, queue: &str, member: &ReportedMember, now: Now) -> Vec<QueueEvent> {
         let Some(device) = self.appear(&member.user, Origin::Connector, Some(now.unix)) else { return Vec::new() };
+        let user = self.user_of(device);
         let Some(queue) = self.queue_mut(queue) else { return Vec::new() };
         let new = Member {
             device,
@@ -61,7 +62,7 @@ impl Office {
                 }
             }),
         };
-        happened.map(|event| queue_event(queue, event, device, now)).into_iter().collect()
+        happened.map(|event| queue_event(queue, event, device, user, now)).into_iter().collect()
     }
 
     /// Takes a connector's word that a member left.
@@ -71,10 +72,15 @@ impl Office {
     }
 
     fn remove_member(&mut self, queue: &str, device: DeviceId, now: Now) -> Vec<QueueEvent> {
+        let user = self.user_of(device);
         let Some(queue) = self.queue_mut(queue) else { return Vec::new() };
         let Ok(at) = queue.members.binary_search_by_key(&device, |member| member.device) else { return Vec::new() };
         queue.members.remove(at);
-        vec![queue_event(queue, QueueHappening::MemberRemoved, device, now)]
+        vec![queue_event(queue, QueueHappening::MemberRemoved, device, user, now)]
+    }
+
+    fn user_of(&self, device: DeviceId) -> Option<String> {
+        self.phone(device).map(|phone| phone.user().to_owned())
     }
 
     /// None when there are too many queues, or this one has no name.
@@ -105,7 +111,7 @@ impl Office {
     }
 }
 
-fn queue_event(queue: &Queue, event: QueueHappening, device: DeviceId, now: Now) -> QueueEvent {
+fn queue_event(queue: &Queue, event: QueueHappening, device: DeviceId, user: Option<String>, now: Now) -> QueueEvent {
     QueueEvent {
         at: now.unix,
         queue: Some(queue.id),
@@ -113,6 +119,7 @@ fn queue_event(queue: &Queue, event: QueueHappening, device: DeviceId, now: Now)
         event,
         call: None,
         device: Some(device),
+        user,
     }
 }
 

@@ -83,9 +83,9 @@ impl Registrations {
 }
 
 impl Asked {
-    /// What became of it when its time is over; none when it had its answer.
-    pub(super) fn given_up(&self) -> Option<Registration> {
-        let at = self.at.after(ANSWER_MS).unix;
+    /// What became of it when its time is over, or when there is no room for more; none when it had its answer.
+    pub(super) fn given_up(&self, now: Now) -> Option<Registration> {
+        let at = self.at.after(ANSWER_MS).unix.min(now.unix);
         (!self.is_answered).then(|| self.outcome(RegistrationOutcome::Unanswered, at))
     }
 

@@ -1,6 +1,9 @@
 //! What is fuzzed: a plain function a target, with the inputs it begins from. `tests/fuzz/README.md` says how one is added.
 
+pub mod capture;
+pub mod cloud_event;
 pub mod dialog;
+pub mod digest;
 pub mod event_socket;
 pub mod framing;
 pub mod hep;
@@ -9,6 +12,16 @@ pub mod notification;
 pub mod registrar;
 pub mod scan;
 mod seeds;
+
+#[path = "../../support/packets.rs"]
+#[allow(dead_code, reason = "seeds use a part of it")]
+mod packets;
+#[path = "../../support/hep.rs"]
+#[allow(dead_code, reason = "seeds use a part of it")]
+pub mod recordings;
+#[path = "../../calls/world.rs"]
+#[allow(dead_code, reason = "targets use a part of it")]
+mod world;
 
 /// Something that reads what outsiders send.
 #[derive(Clone, Copy)]
@@ -22,8 +35,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 8] = [
+pub const ALL: [Target; 11] = [
+    Target { name: "capture", run: capture::run, seeds: seeds::captures },
+    Target { name: "cloud_event", run: cloud_event::run, seeds: seeds::cloud_events },
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },
+    Target { name: "digest", run: digest::run, seeds: seeds::challenges },
     Target { name: "event_socket", run: event_socket::run, seeds: seeds::event_sockets },
     Target { name: "framing", run: framing::run, seeds: seeds::sip_streams },
     Target { name: "hep", run: hep::run, seeds: seeds::hep_packets },
