@@ -148,7 +148,7 @@ impl<'a> Message<'a> {
         let value = self.only(Name::CallId)?;
         let fault = match value {
             _ if value.len() > CALL_ID_LEN_MAX => HeaderFault::TooLong,
-            _ if value.bytes().any(|byte| byte <= b' ' || byte == 0x7f) => HeaderFault::Malformed,
+            _ if value.bytes().fold(false, |bad, byte| bad | (byte <= b' ') | (byte == 0x7f)) => HeaderFault::Malformed,
             _ => return Ok(value),
         };
         Err(HeaderError::new(Name::CallId.text(), fault))

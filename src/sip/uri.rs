@@ -73,7 +73,9 @@ impl<'a> Uri<'a> {
         if text.len() > URI_LEN_MAX {
             return Err(UriError::TooLong);
         }
-        if text.bytes().any(|byte| byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f)) {
+        // Without a way out in the middle, so that sixteen bytes are judged at once.
+        let is_barred = |byte: u8| (byte <= b' ') | (byte == b'<') | (byte == b'>') | (byte == b'"') | (byte == 0x7f);
+        if text.bytes().fold(false, |barred, byte| barred | is_barred(byte)) {
             return Err(UriError::Character);
         }
         let colon = memchr(b':', text.as_bytes()).ok_or(UriError::Scheme)?;
@@ -193,8 +195,8 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
         text.split_at(memchr(b':', text.as_bytes()).unwrap_or(text.len()))
     };
     // The underscore is no host name character, but container names have it and phones are told to use them.
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if host.is_empty() || !host.starts_with('[') && !host.bytes().all(valid) {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'.') | (byte == b'_');
+    if host.is_empty() || !host.starts_with('[') && !host.bytes().fold(true, |all, byte| all & valid(byte)) {
         return Err(UriError::Host);
     }
     let port = match rest.strip_prefix(':') {

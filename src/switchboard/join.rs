@@ -1,6 +1,7 @@
 //! Which call does a new leg belong to? By what the legs say of one another, in a fixed order; never by a guess.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
@@ -12,12 +13,19 @@ use crate::model::{AccountId, CallId, LegRole, LegStart, Now, PbxId};
 /// Names under which live calls can be found again.
 #[derive(Default)]
 pub(super) struct JoinIndex {
-    calls: HashMap<Key, CallId, RandomState>,
-    keys: HashMap<CallId, Vec<Key>, RandomState>,
+    call_keys: Names,
+    bases: Names,
+    sessions: Names,
     /// Calls by the numbers at their ends, so that a leg is not held against every live call. A call stands here under
     /// each number it ever had.
-    numbers: HashMap<Key, SmallVec<[CallId; 1]>, RandomState>,
+    callers: Numbers,
+    callees: Numbers,
+    /// All names of a call.
+    keys: HashMap<CallId, Vec<Key>, RandomState>,
 }
+
+type Names = HashMap<Arc<str>, CallId, RandomState>;
+type Numbers = HashMap<Arc<str>, SmallVec<[CallId; 1]>, RandomState>;
 
 /// What was found for a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +35,23 @@ pub(super) struct Joined {
     pub ambiguous: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    /// A call key (Call-ID) of a leg, seen or named by another leg.
-    Call(String),
-    /// What is left of a Call-ID when a PBX's suffix is taken off.
-    Base(String),
-    /// One non-zero half of a Session-ID.
-    Session(String),
+    Name(Naming, Arc<str>),
     /// The caller's number. Several calls may have it.
-    Caller(String),
+    Caller(Arc<str>),
     /// The called number. Several calls may have it.
-    Callee(String),
+    Callee(Arc<str>),
+}
+
+/// What a name is that one call has alone.
+#[derive(Clone, Copy)]
+enum Naming {
+    /// A call key (Call-ID) of a leg, seen or named by another leg.
+    CallKey,
+    /// What is left of a Call-ID when a PBX's suffix is taken off.
+    Base,
+    /// One non-zero half of a Session-ID.
+    Session,
 }
 
 impl JoinIndex {
@@ -57,11 +70,11 @@ impl JoinIndex {
         if named.is_some() {
             return Joined { call: named, ambiguous: false };
         }
-        let number = match reading.role {
-            LegRole::TrunkOut => reading.callee.number.clone().map(Key::Callee),
-            _ => reading.caller.number.clone().map(Key::Caller),
+        let (numbers, number) = match reading.role {
+            LegRole::TrunkOut => (&self.callees, &reading.callee.number),
+            _ => (&self.callers, &reading.caller.number),
         };
-        let with_number = number.and_then(|number| self.numbers.get(&number)).into_iter().flatten();
+        let with_number = number.as_deref().and_then(|number| numbers.get(number)).into_iter().flatten();
         let mut fitting = with_number
             .filter_map(|id| calls.get(id))
             .filter(|call| call.call.pbx == pbx && call.may_belong_to(account) && fits_by_number(call, now, reading));
@@ -79,27 +92,29 @@ impl JoinIndex {
 
     /// The call with this call key.
     pub fn call(&self, call_key: &str) -> Option<CallId> {
-        self.calls.get(&Key::Call(call_key.to_owned())).copied()
+        self.call_keys.get(call_key).copied()
     }
 
     /// What led to one call leads to another from now on.
     pub fn redirect(&mut self, from: CallId, to: CallId) {
         for key in self.keys.remove(&from).unwrap_or_default() {
-            if !self.remove_number(&key, from) {
-                self.calls.remove(&key);
-                self.insert(key, to);
+            self.remove(&key, from);
+            if let Key::Name(naming, text) = key {
+                self.insert(naming, text, to);
             }
         }
     }
 
     /// Makes the call findable by the numbers it now has at its ends.
     pub fn add_numbers(&mut self, id: CallId, caller: Option<&str>, callee: Option<&str>) {
-        let keys = [caller.map(|n| Key::Caller(n.to_owned())), callee.map(|n| Key::Callee(n.to_owned()))];
-        for key in keys.into_iter().flatten() {
-            let calls = self.numbers.entry(key.clone()).or_default();
+        let ends: [(_, _, fn(Arc<str>) -> Key); 2] =
+            [(&mut self.callers, caller, Key::Caller), (&mut self.callees, callee, Key::Callee)];
+        for (numbers, number, key) in ends {
+            let Some(text) = number.map(Arc::<str>::from) else { continue };
+            let calls = numbers.entry(text.clone()).or_default();
             if !calls.contains(&id) {
                 calls.push(id);
-                self.keys.entry(id).or_default().push(key);
+                self.keys.entry(id).or_default().push(key(text));
             }
         }
     }
@@ -108,49 +123,57 @@ impl JoinIndex {
     pub fn add(&mut self, start: &LegStart, id: CallId) {
         self.add_call_key(&start.call_key, id);
         for other in &start.joins.other_leg {
-            self.insert(Key::Call(other.clone()), id);
+            self.insert(Naming::CallKey, other.as_str().into(), id);
         }
         for half in session_halves(start) {
-            self.insert(Key::Session(half.to_owned()), id);
+            self.insert(Naming::Session, half.into(), id);
         }
     }
 
     /// Makes the call findable by a leg's call key, with and without a PBX's suffix.
-    pub fn add_call_key(&mut self, call_key: &str, id: CallId) {
-        self.insert(Key::Call(call_key.to_owned()), id);
+    pub fn add_call_key(&mut self, call_key: &Arc<str>, id: CallId) {
+        self.insert(Naming::CallKey, call_key.clone(), id);
         if let Some(base) = without_suffix(call_key) {
-            self.insert(Key::Base(base.to_owned()), id);
+            self.insert(Naming::Base, base.into(), id);
         }
     }
 
     /// Forgets every name of a call.
     pub fn forget(&mut self, id: CallId) {
         for key in self.keys.remove(&id).unwrap_or_default() {
-            if !self.remove_number(&key, id) {
-                self.calls.remove(&key);
-            }
+            self.remove(&key, id);
         }
     }
 
     /// The call is over: its numbers lead to it no more, its other names still do for late copies.
     pub fn forget_numbers(&mut self, id: CallId) {
         let Some(mut keys) = self.keys.remove(&id) else { return };
-        keys.retain(|key| !self.remove_number(key, id));
+        keys.retain(|key| {
+            let is_name = matches!(key, Key::Name(..));
+            if !is_name {
+                self.remove(key, id);
+            }
+            is_name
+        });
         self.keys.insert(id, keys);
     }
 
-    /// Takes a call out from under a number; false when the key is no number.
-    fn remove_number(&mut self, key: &Key, id: CallId) -> bool {
-        if !matches!(key, Key::Caller(_) | Key::Callee(_)) {
-            return false;
-        }
-        if let Some(calls) = self.numbers.get_mut(key) {
+    /// Takes a call out from under one of its names or numbers.
+    fn remove(&mut self, key: &Key, id: CallId) {
+        let (numbers, number) = match key {
+            Key::Caller(number) => (&mut self.callers, number),
+            Key::Callee(number) => (&mut self.callees, number),
+            Key::Name(naming, name) => {
+                self.names(*naming).remove(name);
+                return;
+            }
+        };
+        if let Some(calls) = numbers.get_mut(number) {
             calls.retain(|call| *call != id);
             if calls.is_empty() {
-                self.numbers.remove(key);
+                numbers.remove(number);
             }
         }
-        true
     }
 
     fn by_name(&self, start: &LegStart) -> Option<CallId> {
@@ -159,16 +182,24 @@ impl JoinIndex {
             .or_else(|| start.joins.replaces.as_deref().and_then(call))
             .or_else(|| start.joins.other_leg.iter().find_map(|other| call(other)))
             .or_else(|| without_suffix(&start.call_key).and_then(call))
-            .or_else(|| self.calls.get(&Key::Base(start.call_key.to_string())).copied())
-            .or_else(|| session_halves(start).find_map(|h| self.calls.get(&Key::Session(h.to_owned())).copied()))
+            .or_else(|| self.bases.get(&start.call_key).copied())
+            .or_else(|| session_halves(start).find_map(|half| self.sessions.get(half).copied()))
     }
 
-    fn insert(&mut self, key: Key, id: CallId) {
-        let keys = self.keys.entry(id).or_default();
+    fn insert(&mut self, naming: Naming, name: Arc<str>, id: CallId) {
+        let known = self.keys.get(&id).map_or(0, Vec::len);
         // The first call to claim a name keeps it: a peer can't pull a call away by naming its legs.
-        if keys.len() < KEYS_MAX && !self.calls.contains_key(&key) {
-            keys.push(key.clone());
-            self.calls.insert(key, id);
+        if known < KEYS_MAX && !self.names(naming).contains_key(&name) {
+            self.names(naming).insert(name.clone(), id);
+            self.keys.entry(id).or_default().push(Key::Name(naming, name));
+        }
+    }
+
+    fn names(&mut self, naming: Naming) -> &mut Names {
+        match naming {
+            Naming::CallKey => &mut self.call_keys,
+            Naming::Base => &mut self.bases,
+            Naming::Session => &mut self.sessions,
         }
     }
 }

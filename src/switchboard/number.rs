@@ -84,24 +84,37 @@ impl CompiledPlan {
     }
 
     fn classify(&self, raw: &str) -> Number {
-        let plan = &self.source;
         let plain = digits(raw);
-        let named = |list: &[String]| list.iter().any(|n| n == raw || (!plain.is_empty() && digits(n) == plain));
+        match self.inside(raw, &plain) {
+            Some(class) => Number { text: raw.to_owned(), class },
+            None => self.outside(raw, &plain),
+        }
+    }
+
+    /// What a number is by the plan alone; none for one outside of it, of whose country the plan knows nothing.
+    #[must_use]
+    pub fn read_inside(&self, raw: &str) -> Option<NumberClass> {
+        let raw = raw.trim();
+        self.inside(raw, &digits(raw))
+    }
+
+    fn inside(&self, raw: &str, plain: &str) -> Option<NumberClass> {
+        let plan = &self.source;
+        let named = |list: &[String]| list.iter().any(|n| n == raw || (!plain.is_empty() && digits(n) == *plain));
         let starts = |prefix: &String| !prefix.is_empty() && raw.starts_with(prefix.as_str());
-        let class = if named(&plan.voicemail) {
-            NumberClass::Voicemail
+        if named(&plan.voicemail) {
+            Some(NumberClass::Voicemail)
         } else if named(&plan.emergency) {
-            NumberClass::Emergency
+            Some(NumberClass::Emergency)
         } else if plan.feature_code_prefixes.iter().any(starts) {
-            NumberClass::FeatureCode
+            Some(NumberClass::FeatureCode)
         } else if !is_number(raw) {
-            NumberClass::Name
-        } else if !raw.starts_with('+') && is_internal_length(plan, &plain) {
-            NumberClass::Internal
+            Some(NumberClass::Name)
+        } else if !raw.starts_with('+') && is_internal_length(plan, plain) {
+            Some(NumberClass::Internal)
         } else {
-            return self.outside(raw, &plain);
-        };
-        Number { text: raw.to_owned(), class }
+            None
+        }
     }
 
     fn outside(&self, raw: &str, plain: &str) -> Number {

@@ -225,7 +225,7 @@ impl Switchboard {
         let is_seen = |leg: &&Leg| is_of(leg, pbx, identity) && !self.shadows.own.contains_key(&leg.key);
         if let Some(call_id) = &start.sip_call_id {
             let call = self.joins.call(call_id).and_then(|id| self.calls.get(&id))?;
-            let fits = |leg: &&Leg| is_seen(leg) && leg.role == identity.role && leg.call_key == *call_id;
+            let fits = |leg: &&Leg| is_seen(leg) && leg.role == identity.role && *leg.call_key == **call_id;
             return the_one(call.call.legs.iter().filter(fits), Worth::All);
         }
         let is_free = |leg: &&Leg| is_seen(leg) && !self.shadows.by_leg.contains_key(&leg.key);

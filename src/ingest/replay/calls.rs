@@ -11,7 +11,7 @@ use crate::switchboard::View as _;
 /// What is known beside the switchboard about calls that go on.
 #[derive(Default)]
 pub(super) struct Calls {
-    live: HashMap<CallId, Live>,
+    live: HashMap<CallId, Live, foldhash::fast::RandomState>,
     outcomes: BTreeMap<&'static str, u64>,
     queue_events: BTreeMap<QueueHappening, u64>,
     offers: u64,

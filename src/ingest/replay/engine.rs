@@ -266,9 +266,9 @@ impl Engine {
         if is_known || self.office.by_user(user).is_some() || !self.office.devices_by_extension(pbx, user).is_empty() {
             return;
         }
-        match self.plan.read(user).class {
-            NumberClass::Internal => self.office.appear(user, Origin::Call, Some(at.unix)),
-            NumberClass::Name if may_be_name => self.office.appear(&start.target.user, Origin::Call, Some(at.unix)),
+        match self.plan.read_inside(user) {
+            Some(NumberClass::Internal) => self.office.appear(user, Origin::Call, Some(at.unix)),
+            Some(NumberClass::Name) if may_be_name => self.office.appear(&start.target.user, Origin::Call, Some(at.unix)),
             _ => None,
         };
     }
