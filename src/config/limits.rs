@@ -40,6 +40,9 @@ pub struct Limits {
     /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must a TLS
     /// handshake. Default 10.
     pub message_wait_s: u32,
+    /// `certificate_check_s`: how often the files of TLS certificates are looked at. A change is taken up when it has stood
+    /// for one more look, so that a half-written pair is not. Default 10.
+    pub certificate_check_s: u32,
     /// `receive_buffer_kib`: what the system may hold for a UDP address until it is read. Default 8192; the system grants no
     /// more than its `net.core.rmem_max`, and what it grants is logged when that is less.
     pub receive_buffer_kib: u32,
@@ -100,6 +103,7 @@ impl Limits {
                 1_000_000,
             ),
             message_wait_s: number(&mut section, "message_wait_s", 10, 1, 3600),
+            certificate_check_s: number(&mut section, "certificate_check_s", 10, 1, 86_400),
             receive_buffer_kib: number(&mut section, "receive_buffer_kib", 8192, 64, 1_048_576),
         };
         section.finish(&[
@@ -113,6 +117,7 @@ impl Limits {
             "http_connections_max",
             "http_connections_per_source_max",
             "message_wait_s",
+            "certificate_check_s",
             "receive_buffer_kib",
         ]);
         limits

@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -95,7 +96,8 @@ impl Listeners {
         .collect()
     }
 
-    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends.
+    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. A change
+    /// of `reload` has certificates read again at once.
     ///
     /// # Errors
     /// When a socket can't be handed to the runtime, or the system gives no random bytes.
@@ -106,6 +108,7 @@ impl Listeners {
         sites: Sites,
         clock: &Clock,
         tasks: &TaskTracker,
+        reload: &watch::Receiver<u64>,
         stop: &CancellationToken,
     ) -> io::Result<()> {
         let mut salt = [0; 16];
@@ -115,7 +118,13 @@ impl Listeners {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
         }
         for (listener, sockets) in self.bound {
-            let certificate = listener.certificate.clone();
+            let handshake = listener.certificate.clone().map(|certificate| {
+                let handshake = Handshake::new(&certificate, config.limits.message_wait_ms());
+                let every = Duration::from_secs(config.limits.certificate_check_s.into());
+                let name = listener.name.clone();
+                tasks.spawn(handshake.clone().follow(name, certificate, every, reload.clone(), stop.clone()));
+                handshake
+            });
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
@@ -133,8 +142,7 @@ impl Listeners {
                     Bound::Tls(socket) => {
                         let socket = tokio::net::TcpListener::from_std(socket)?;
                         // The configuration has none only without such an address.
-                        let Some(certificate) = &certificate else { continue };
-                        let handshake = Handshake::new(certificate.server(), front.limits.message_wait_ms());
+                        let Some(handshake) = handshake.clone() else { continue };
                         tasks.spawn(tcp::serve(front.clone(), socket, Some(handshake), stop.clone()));
                     }
                 }
