@@ -13,6 +13,10 @@ pub struct Registrar {
     pub expires_max_s: u32,
     /// `contacts_max`: bindings of one address-of-record; the oldest goes first. Default 10.
     pub contacts_max: u32,
+    /// `connection_grace_s`: so long after its TCP, TLS or WebSocket connection was closed a phone may register anew
+    /// before the bindings that came over it end. Default 10; where phones close it after each REGISTER and listen at a
+    /// port of their own, as long as `expires_max_s`.
+    pub connection_grace_s: u32,
 }
 
 /// `[limits]`: bounds on what peers can make us hold. What passes one is refused or dropped, and counted.
@@ -63,12 +67,13 @@ impl Registrar {
         let expires_min_s = number(&mut section, "expires_min_s", 60, 1, 3600);
         let expires_max_s = number(&mut section, "expires_max_s", 7200, 1, MONTH_S);
         let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
+        let connection_grace_s = number(&mut section, "connection_grace_s", 10, 0, MONTH_S);
         if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
             let what = "must lie between expires_min_s and expires_max_s";
             section.problem(&Origin::Default, "expires_default_s", what);
         }
-        section.finish(&["expires_default_s", "expires_min_s", "expires_max_s", "contacts_max"]);
-        Self { expires_default_s, expires_min_s, expires_max_s, contacts_max }
+        section.finish(&["expires_default_s", "expires_min_s", "expires_max_s", "contacts_max", "connection_grace_s"]);
+        Self { expires_default_s, expires_min_s, expires_max_s, contacts_max, connection_grace_s }
     }
 }
 

@@ -5,6 +5,7 @@
 //! pending table until the journal has committed it.
 
 mod counts;
+mod flows;
 mod front;
 mod heard;
 mod hep;
@@ -114,7 +115,8 @@ impl Listeners {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));
-        if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Replica) {
+        let answers = |mode| matches!(mode, config::Mode::Registrar | config::Mode::Replica);
+        if self.bound.iter().any(|(listener, _)| answers(listener.mode)) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
         }
         for (listener, sockets) in self.bound {
@@ -152,15 +154,18 @@ impl Listeners {
     }
 }
 
-/// Ends publications in time, until `stop`.
+/// Ends publications and the bindings of closed connections in time, until `stop`.
 async fn expire(core: Arc<Core>, clock: Clock, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EXPIRE_EVERY) => core.publications.expire(&core, clock.now()),
+            () = tokio::time::sleep(EXPIRE_EVERY) => {
+                core.publications.expire(&core, clock.now());
+                core.flows.expire(&core.registry, clock.now());
+            }
         }
     }
 }
 
-/// How late a publication may end.
+/// How late a publication or a binding may end.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
