@@ -10,7 +10,7 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::census::{Census, Seat};
+use crate::census::{Bounds, Census, Seat};
 use crate::config::Limits;
 
 /// A listener whose connections are bounded in all and by source; one too many is closed at once and counted.
@@ -32,7 +32,7 @@ impl Bounded {
     #[must_use]
     pub fn new(listener: TcpListener, limits: &Limits) -> Self {
         let gauge = metrics::gauge!("hookswitch_http_connections");
-        let census = Census::new("http", limits.http_connections_max, limits.http_connections_per_source_max, gauge);
+        let census = Census::new("http", Bounds::of_http(limits), gauge);
         Self { listener, census }
     }
 }

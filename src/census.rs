@@ -1,63 +1,90 @@
-//! How many connections a listening address has, in all and from each source.
+//! How many connections a listening address has and what they make us hold, in all and from each source.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Gauge;
+
+use crate::config::Limits;
 
 /// The connections of one listening address. Cloning it shares it.
 #[derive(Clone, Debug)]
 pub struct Census(Arc<Inner>);
 
-/// A connection's place in the census; dropping it frees it.
+/// A connection's place in the census; dropping it frees it, and what it held.
 #[derive(Debug)]
 pub struct Seat {
     census: Census,
     source: IpAddr,
+    held: Tally,
+}
+
+/// How much an address, and each source that connects to it, may take up.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of all sources together.
+    pub total: Tally,
+    /// Of each source.
+    pub source: Tally,
+}
+
+/// What connections take up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many there are.
+    pub connections: usize,
+    /// How many of them have sent a part of a message.
+    pub unfinished: usize,
+    /// Bytes of such parts, and of requests whose replies wait.
+    pub bytes: usize,
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// Short holds of a plain lock: one look-up when a connection comes, one when it goes.
+    /// Short holds of a plain lock: when a connection comes or goes, and when what it holds changes, which with messages
+    /// that come whole is never.
     seated: Mutex<Seated>,
     place: &'static str,
-    total_max: u32,
-    source_max: u32,
+    bounds: Bounds,
     gauge: Gauge,
 }
 
 #[derive(Debug, Default)]
 struct Seated {
-    total: u32,
-    sources: HashMap<IpAddr, u32>,
+    total: Tally,
+    sources: HashMap<IpAddr, Tally>,
 }
 
 impl Census {
-    /// Takes up to `total_max` connections, `source_max` of them from one address. `place` names the listener in
-    /// `hookswitch_dropped_total`; `gauge` shows how many there are.
+    /// Takes connections within `bounds`. `place` names the listener in `hookswitch_dropped_total`; `gauge` shows how many
+    /// there are.
     #[must_use]
-    pub fn new(place: &'static str, total_max: u32, source_max: u32, gauge: Gauge) -> Self {
-        Self(Arc::new(Inner { seated: Mutex::default(), place, total_max, source_max, gauge }))
+    pub fn new(place: &'static str, bounds: Bounds, gauge: Gauge) -> Self {
+        Self(Arc::new(Inner { seated: Mutex::default(), place, bounds, gauge }))
     }
 
     /// A place for a connection from `source`; none, and counted, when a limit is reached.
     #[must_use]
     pub fn seat(&self, source: IpAddr) -> Option<Seat> {
-        let mut seated = self.0.seated.lock().unwrap_or_else(PoisonError::into_inner);
-        if seated.total >= self.0.total_max {
+        let mut seated = self.seated();
+        if seated.total.connections >= self.0.bounds.total.connections {
             self.dropped("connections");
             return None;
         }
-        let count = seated.sources.entry(source).or_insert(0);
-        if *count >= self.0.source_max {
+        let tally = seated.sources.entry(source).or_default();
+        if tally.connections >= self.0.bounds.source.connections {
             self.dropped("connections_per_source");
             return None;
         }
-        *count += 1;
-        seated.total += 1;
+        tally.connections += 1;
+        seated.total.connections += 1;
         self.0.gauge.increment(1.0);
-        Some(Seat { census: self.clone(), source })
+        Some(Seat { census: self.clone(), source, held: Tally { connections: 1, ..Tally::default() } })
+    }
+
+    fn seated(&self) -> MutexGuard<'_, Seated> {
+        self.0.seated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dropped(&self, reason: &'static str) {
@@ -65,13 +92,95 @@ impl Census {
     }
 }
 
+impl Seat {
+    /// Notes what the connection holds now.
+    ///
+    /// # Errors
+    /// The limit this would pass, in a few stable words for a metric; the connection is to be closed then.
+    pub fn hold(&mut self, is_unfinished: bool, bytes: usize) -> Result<(), &'static str> {
+        let held = Tally { connections: 1, unfinished: usize::from(is_unfinished), bytes };
+        if held == self.held {
+            return Ok(());
+        }
+        let bounds = self.census.0.bounds;
+        let mut seated = self.census.seated();
+        let total = seated.total.less(self.held).plus(held);
+        let source = seated.sources.get(&self.source).copied().unwrap_or_default().less(self.held).plus(held);
+        if held.unfinished > self.held.unfinished {
+            if total.unfinished > bounds.total.unfinished {
+                return Err("unfinished");
+            }
+            if source.unfinished > bounds.source.unfinished {
+                return Err("unfinished_per_source");
+            }
+        }
+        if held.bytes > self.held.bytes {
+            if total.bytes > bounds.total.bytes {
+                return Err("held_bytes");
+            }
+            if source.bytes > bounds.source.bytes {
+                return Err("held_bytes_per_source");
+            }
+        }
+        seated.total = total;
+        seated.sources.insert(self.source, source);
+        drop(seated);
+        self.held = held;
+        Ok(())
+    }
+}
+
+impl Bounds {
+    /// Of an address where SIP is spoken.
+    #[must_use]
+    pub fn of_sip(limits: &Limits) -> Self {
+        Self {
+            total: Tally {
+                connections: size(limits.connections_max),
+                unfinished: size(limits.unfinished_max),
+                bytes: size(limits.held_kib_max).saturating_mul(1024),
+            },
+            source: Tally {
+                connections: size(limits.connections_per_source_max),
+                unfinished: size(limits.unfinished_per_source_max),
+                bytes: size(limits.held_kib_per_source_max).saturating_mul(1024),
+            },
+        }
+    }
+
+    /// Of an address where HTTP is spoken; its server bounds what is half sent.
+    #[must_use]
+    pub fn of_http(limits: &Limits) -> Self {
+        let only = |connections| Tally { connections: size(connections), ..Tally::default() };
+        Self { total: only(limits.http_connections_max), source: only(limits.http_connections_per_source_max) }
+    }
+}
+
+impl Tally {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            unfinished: self.unfinished + other.unfinished,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    fn less(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_sub(other.connections),
+            unfinished: self.unfinished.saturating_sub(other.unfinished),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seated = self.census.0.seated.lock().unwrap_or_else(PoisonError::into_inner);
-        seated.total = seated.total.saturating_sub(1);
-        if let Some(count) = seated.sources.get_mut(&self.source) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        let mut seated = self.census.seated();
+        seated.total = seated.total.less(self.held);
+        if let Some(tally) = seated.sources.get_mut(&self.source) {
+            *tally = tally.less(self.held);
+            if tally.connections == 0 {
                 seated.sources.remove(&self.source);
             }
         }
@@ -79,13 +188,39 @@ impl Drop for Seat {
     }
 }
 
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn what_connections_hold_is_bounded_by_source_and_in_all_and_freed_with_them() {
+        let tally = |unfinished, bytes| Tally { connections: 9, unfinished, bytes };
+        let census = Census::new("test", Bounds { total: tally(2, 20), source: tally(1, 15) }, Gauge::noop());
+        let sources: [IpAddr; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| text.parse().unwrap());
+        let mut seats: Vec<Seat> =
+            [0, 0, 1, 2].into_iter().map(|at: usize| census.seat(sources[at]).unwrap()).collect();
+        assert_eq!(seats[0].hold(true, 10), Ok(()));
+        assert_eq!(seats[1].hold(true, 1), Err("unfinished_per_source"));
+        assert_eq!(seats[1].hold(false, 6), Err("held_bytes_per_source"));
+        assert_eq!(seats[1].hold(false, 5), Ok(()));
+        assert_eq!(seats[2].hold(true, 6), Err("held_bytes"));
+        assert_eq!(seats[2].hold(true, 5), Ok(()));
+        assert_eq!(seats[3].hold(true, 0), Err("unfinished"));
+        assert_eq!(seats[0].hold(false, 0), Ok(()), "it is whole");
+        assert_eq!(seats[3].hold(true, 10), Ok(()));
+        seats.clear();
+        assert_eq!(census.seated().total, Tally::default());
+        assert!(census.seated().sources.is_empty());
+    }
+
+    #[test]
     fn a_place_is_given_until_a_limit_is_reached_and_again_once_it_is_free() {
-        let census = Census::new("test", 3, 2, Gauge::noop());
+        let tally = |connections| Tally { connections, ..Tally::default() };
+        let census = Census::new("test", Bounds { total: tally(3), source: tally(2) }, Gauge::noop());
         let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let first = census.seat(one).unwrap();
         let _second = census.seat(one).unwrap();

@@ -30,7 +30,7 @@ pub struct Limits {
     pub pending_replies_max: u32,
     /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
     pub commit_wait_ms: u32,
-    /// `connections_max`: connections of one TCP or TLS address. Default 10 000.
+    /// `connections_max`: connections of one TCP, TLS or WebSocket address. Default 10 000.
     pub connections_max: u32,
     /// `connections_per_source_max`: of them, from one address. Default 1000.
     pub connections_per_source_max: u32,
@@ -41,9 +41,19 @@ pub struct Limits {
     pub http_connections_max: u32,
     /// `http_connections_per_source_max`: of them, from one address. Default 20 000, since a proxy is one source.
     pub http_connections_per_source_max: u32,
-    /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must a TLS
-    /// handshake. Default 10.
+    /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must the handshakes of TLS
+    /// and WebSocket. Default 10.
     pub message_wait_s: u32,
+    /// `unfinished_max`: connections of one address that have sent a part of a message; the next one to do so is closed.
+    /// Default 2000.
+    pub unfinished_max: u32,
+    /// `unfinished_per_source_max`: of them, from one address. Default 200.
+    pub unfinished_per_source_max: u32,
+    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and requests whose
+    /// replies wait for a commit. Who would pass it is closed. Default 65 536.
+    pub held_kib_max: u32,
+    /// `held_kib_per_source_max`: of that, from one address. Default 8192.
+    pub held_kib_per_source_max: u32,
     /// `certificate_check_s`: how often the files of TLS certificates are looked at. A change is taken up when it has stood
     /// for one more look, so that a half-written pair is not. Default 10.
     pub certificate_check_s: u32,
@@ -108,6 +118,10 @@ impl Limits {
                 1_000_000,
             ),
             message_wait_s: number(&mut section, "message_wait_s", 10, 1, 3600),
+            unfinished_max: number(&mut section, "unfinished_max", 2000, 1, 1_000_000),
+            unfinished_per_source_max: number(&mut section, "unfinished_per_source_max", 200, 1, 1_000_000),
+            held_kib_max: number(&mut section, "held_kib_max", 65_536, 1, 16_777_216),
+            held_kib_per_source_max: number(&mut section, "held_kib_per_source_max", 8192, 1, 16_777_216),
             certificate_check_s: number(&mut section, "certificate_check_s", 10, 1, 86_400),
             receive_buffer_kib: number(&mut section, "receive_buffer_kib", 8192, 64, 1_048_576),
         };
@@ -122,6 +136,10 @@ impl Limits {
             "http_connections_max",
             "http_connections_per_source_max",
             "message_wait_s",
+            "unfinished_max",
+            "unfinished_per_source_max",
+            "held_kib_max",
+            "held_kib_per_source_max",
             "certificate_check_s",
             "receive_buffer_kib",
         ]);

@@ -38,7 +38,14 @@ pub struct Listener {
     /// `tls_client_ca`: PEM file of authorities; with it only clients that show a certificate one of them has signed are
     /// let in. Default: clients show none.
     pub certificate: Option<Certificate>,
+    /// `ws_origins`: pages that may connect by WebSocket, as `["https://crm.example"]`, or `["*"]`. Default: none, so only
+    /// clients that are no browser: else any page a person opens could speak for them from inside the office.
+    pub origins: Origins,
 }
+
+/// The pages that may connect by WebSocket (RFC 6455 §10.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins(Vec<String>);
 
 /// A HEP auth key. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,13 +67,13 @@ pub enum Mode {
 /// One address a listener is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bind {
-    /// UDP, TCP or TLS.
+    /// UDP, TCP, TLS or WebSocket.
     pub protocol: Protocol,
     /// Where; port 0 takes a free one.
     pub address: SocketAddr,
 }
 
-/// Transports a listener speaks today; WebSocket joins here.
+/// Transports a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// One message a datagram.
@@ -75,6 +82,10 @@ pub enum Protocol {
     Tcp,
     /// The same inside TLS.
     Tls,
+    /// One message a WebSocket message (RFC 7118).
+    Ws,
+    /// The same inside TLS.
+    Wss,
 }
 
 impl Mode {
@@ -112,6 +123,44 @@ impl HepKey {
     }
 }
 
+impl Origins {
+    /// Whether pages of `origin` may connect.
+    #[must_use]
+    pub fn admit(&self, origin: &str) -> bool {
+        self.0.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
+    }
+
+    fn read(section: &mut Section<'_>, mode: Option<Mode>, bind: &[Bind], bind_origin: &Origin) -> Self {
+        let socket = bind.iter().find(|bind| matches!(bind.protocol, Protocol::Ws | Protocol::Wss));
+        if let (Some(Mode::Hep), Some(socket)) = (mode, socket) {
+            section.problem(
+                bind_origin,
+                "bind",
+                format!("{socket}: HEP does not go over WebSocket; bind udp, tcp or tls"),
+            );
+        }
+        let origin = section.origin("ws_origins");
+        let Some(origins) = section.list("ws_origins", origin_of_pages) else { return Self::default() };
+        if socket.is_none() {
+            section.problem(
+                &origin,
+                "ws_origins",
+                "no address of bind speaks WebSocket; write one as wss:192.0.2.1:8443",
+            );
+        }
+        Self(origins)
+    }
+}
+
+/// As browsers write it: a scheme and a host, with a port where it is not the scheme's.
+fn origin_of_pages(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    if text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("{text:?} is no origin; write https://crm.example, without a path, or *"))
+}
+
 impl fmt::Debug for HepKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("HepKey(…)")
@@ -128,7 +177,7 @@ impl Protocol {
     /// Whether it begins with a TLS handshake.
     #[must_use]
     pub fn is_encrypted(self) -> bool {
-        self == Self::Tls
+        matches!(self, Self::Tls | Self::Wss)
     }
 
     /// As it is written in the file.
@@ -138,6 +187,8 @@ impl Protocol {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 }
@@ -153,9 +204,8 @@ impl FromStr for Bind {
             "udp" => Protocol::Udp,
             "tcp" => Protocol::Tcp,
             "tls" => Protocol::Tls,
-            "ws" | "wss" => {
-                return Err(format!("{protocol} is not spoken yet; bind udp, tcp or tls"));
-            }
+            "ws" => Protocol::Ws,
+            "wss" => Protocol::Wss,
             _ => return Err(wrong()),
         };
         let address = address.parse().map_err(|_| wrong())?;
@@ -185,6 +235,7 @@ impl Listener {
         let bind_origin = section.origin("bind");
         let bind = section.list("bind", str::parse).or_else(|| default_bind(mode?));
         let certificate = Certificate::read(&mut section, bind.as_deref().unwrap_or_default());
+        let origins = Origins::read(&mut section, mode, bind.as_deref().unwrap_or_default(), &bind_origin);
         let networks_origin = section.origin("networks");
         let networks = section
             .list("networks", |text| text.parse::<Network>().map_err(|error| error.to_string()))
@@ -207,7 +258,7 @@ impl Listener {
             );
         }
         section.finish(&KEYS);
-        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx, key, capture_ids, certificate })
+        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx, key, capture_ids, certificate, origins })
     }
 
     /// Whether a peer at `address` may send here.
@@ -230,7 +281,7 @@ pub(super) fn clash(listeners: &[Listener]) -> Option<(&Listener, &Listener, Bin
 
 fn overlaps(one: &Bind, other: &Bind) -> bool {
     let (a, b) = (one.address, other.address);
-    // TLS is TCP to the system.
+    // All others are TCP to the system.
     (one.protocol == Protocol::Udp) == (other.protocol == Protocol::Udp)
         && a.port() != 0
         && a.port() == b.port()
@@ -292,7 +343,18 @@ pub(super) fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-const KEYS: [&str; 10] =
-    ["mode", "bind", "networks", "pbx", "auth", "key", "capture_ids", "tls_certificate", "tls_key", "tls_client_ca"];
+const KEYS: [&str; 11] = [
+    "mode",
+    "bind",
+    "networks",
+    "pbx",
+    "auth",
+    "key",
+    "capture_ids",
+    "tls_certificate",
+    "tls_key",
+    "tls_client_ca",
+    "ws_origins",
+];
 /// Longer than any PBX lets one be.
 const KEY_LEN_MAX: usize = 256;

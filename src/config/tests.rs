@@ -38,7 +38,7 @@ fn without_a_file_the_default_listeners_serve_loopback() {
 
 #[test]
 fn every_mistake_is_reported_with_its_line_and_key() {
-    let text = "data_dir = 7\n[http]\nlisten = \"nowhere\"\nport = 1\n\n[listeners.office]\nbind = [\"udp:1.2.3.4\",\n \"wss:[::1]:5061\"]\n";
+    let text = "data_dir = 7\n[http]\nlisten = \"nowhere\"\nport = 1\n\n[listeners.office]\nbind = [\"udp:1.2.3.4\",\n \"sctp:[::1]:5061\"]\n";
     let report = mistakes(text);
     for expected in [
         "line 1: data_dir: must be a string, not a number",
@@ -46,7 +46,7 @@ fn every_mistake_is_reported_with_its_line_and_key() {
         "line 4: http.port: no such key; there are listen",
         "listeners.office.mode: is needed",
         "line 7: listeners.office.bind: \"udp:1.2.3.4\" is no address",
-        "line 8: listeners.office.bind: wss is not spoken yet",
+        "line 8: listeners.office.bind: \"sctp:[::1]:5061\" is no address",
     ] {
         assert!(report.contains(expected), "{expected}\n--\n{report}");
     }

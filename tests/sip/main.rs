@@ -10,3 +10,4 @@ mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod ws;

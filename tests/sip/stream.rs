@@ -150,3 +150,38 @@ async fn silence_and_half_messages_end_a_connection_in_time() {
     assert!(daemon.metric("hookswitch_dropped_total", "where=\"sip_tcp\",reason=\"message_wait\"").await >= 1.0);
     assert!(daemon.metric("hookswitch_dropped_total", "where=\"sip_tcp\",reason=\"idle\"").await >= 1.0);
 }
+
+#[tokio::test]
+async fn halves_are_bounded_in_number_and_in_bytes_and_whole_messages_are_not() {
+    let cases = [
+        ("unfinished_per_source_max = 2", "unfinished_per_source", 10),
+        ("unfinished_max = 2", "unfinished", 10),
+        ("held_kib_per_source_max = 5", "held_bytes_per_source", 2000),
+        ("held_kib_max = 5", "held_bytes", 2000),
+    ];
+    for (setting, reason, length) in cases {
+        let folder = Folder::new("sip");
+        let daemon = Daemon::start_with(&folder, &format!("[limits]\n{setting}")).await;
+        let mut halves = Vec::new();
+        for _ in 0..3 {
+            let mut stream = connect(daemon.registrar).await;
+            let head = format!("OPTIONS sip:a@b SIP/2.0\r\nSubject: {}", "x".repeat(length));
+            stream.write_all(head.as_bytes()).await.unwrap();
+            sleep(Duration::from_millis(50)).await;
+            halves.push(stream);
+        }
+        assert!(is_closed(&mut halves[2], Duration::from_secs(3)).await, "{setting}");
+        assert!(!is_closed(&mut halves[0], Duration::from_millis(100)).await, "{setting}: who came first stays");
+        let labels = format!("where=\"sip_tcp\",reason=\"{reason}\"");
+        assert!(daemon.metric("hookswitch_dropped_total", &labels).await >= 1.0, "{setting}");
+        let mut whole = connect(daemon.registrar).await;
+        let text = register(&whole, "101");
+        whole.write_all(text.as_bytes()).await.unwrap();
+        assert!(read(&mut whole, |text| text.ends_with("\r\n\r\n")).await.contains("200 OK"), "{setting}");
+        // Room is free again with the connection that took it.
+        drop(halves);
+        sleep(Duration::from_millis(100)).await;
+        whole.write_all(b"OPTIONS sip:a@b").await.unwrap();
+        assert!(!is_closed(&mut whole, Duration::from_millis(200)).await, "{setting}");
+    }
+}

@@ -204,6 +204,11 @@ impl Front {
         matches!(self.desk, Desk::Mirror(_) | Desk::Hep(_))
     }
 
+    /// Pages that may connect by WebSocket.
+    pub(super) fn origins(&self) -> &config::Origins {
+        &self.listener.origins
+    }
+
     /// A new connection from `source`.
     pub(super) fn connected(&self, source: SocketAddr, transport: Transport) -> Peer {
         Peer { source, transport, flow: Some(self.core.flows.open()) }

@@ -1,4 +1,4 @@
-//! SIP listeners: named, one mode each, over UDP, TCP and TLS, as many as wanted. One of them unwraps HEP.
+//! SIP listeners: named, one mode each, over UDP, TCP, TLS and WebSocket, as many as wanted. One of them unwraps HEP.
 //!
 //! A socket task receives, hands each message to its listener's front, and sends what comes back. The front scans it and
 //! asks the mode's desk; the desk decides and changes the registry. A reply that tells of a change waits in its socket's
@@ -23,6 +23,8 @@ mod tcp;
 mod tls;
 mod transactions;
 mod udp;
+mod wire;
+mod ws;
 
 use std::io;
 use std::net::SocketAddr;
@@ -41,6 +43,7 @@ use crate::sip::Salt;
 use super::site::Sites;
 use front::{Core, Front};
 use socket::Bound;
+use tcp::Door;
 use tls::Handshake;
 
 pub use hep::Intake as HepIntake;
@@ -89,8 +92,7 @@ impl Listeners {
         all.map(|(listener, socket)| {
             let protocol = match socket {
                 Bound::Udp(_) => config::Protocol::Udp,
-                Bound::Tcp(_) => config::Protocol::Tcp,
-                Bound::Tls(_) => config::Protocol::Tls,
+                Bound::Stream(_, protocol) => *protocol,
             };
             Ok(Listening { listener: listener.name.clone(), mode: listener.mode, protocol, address: socket.address()? })
         })
@@ -137,15 +139,14 @@ impl Listeners {
                         let socket = tokio::net::UdpSocket::from_std(socket)?;
                         tasks.spawn(udp::serve(front.clone(), socket, stop.clone()));
                     }
-                    Bound::Tcp(socket) => {
-                        let socket = tokio::net::TcpListener::from_std(socket)?;
-                        tasks.spawn(tcp::serve(front.clone(), socket, None, stop.clone()));
-                    }
-                    Bound::Tls(socket) => {
-                        let socket = tokio::net::TcpListener::from_std(socket)?;
-                        // The configuration has none only without such an address.
-                        let Some(handshake) = handshake.clone() else { continue };
-                        tasks.spawn(tcp::serve(front.clone(), socket, Some(handshake), stop.clone()));
+                    Bound::Stream(socket, protocol) => {
+                        let listener = tokio::net::TcpListener::from_std(socket)?;
+                        // The configuration has no certificate only where nothing is encrypted.
+                        let handshake = handshake.clone().filter(|_| protocol.is_encrypted());
+                        if handshake.is_none() && protocol.is_encrypted() {
+                            continue;
+                        }
+                        tasks.spawn(Door { front: front.clone(), listener, protocol, handshake }.serve(stop.clone()));
                     }
                 }
             }

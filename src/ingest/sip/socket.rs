@@ -13,10 +13,8 @@ use crate::config::{self, Bind, Limits};
 pub enum Bound {
     /// For datagrams.
     Udp(UdpSocket),
-    /// For connections.
-    Tcp(TcpListener),
-    /// For connections that begin with a TLS handshake.
-    Tls(TcpListener),
+    /// For connections, and what is spoken over them.
+    Stream(TcpListener, config::Protocol),
 }
 
 /// Why a listener can't listen: one line that names the key to change.
@@ -37,8 +35,7 @@ pub struct BindError {
 pub fn bind(listener: &str, bind: Bind, limits: &Limits) -> Result<Bound, BindError> {
     let bound = match bind.protocol {
         config::Protocol::Udp => udp(bind.address, limits).map(Bound::Udp),
-        config::Protocol::Tcp => tcp(bind.address).map(Bound::Tcp),
-        config::Protocol::Tls => tcp(bind.address).map(Bound::Tls),
+        protocol => tcp(bind.address).map(|socket| Bound::Stream(socket, protocol)),
     };
     bound.map_err(|error| BindError {
         listener: listener.to_owned(),
@@ -76,7 +73,7 @@ impl Bound {
     pub fn address(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Udp(socket) => socket.local_addr(),
-            Self::Tcp(socket) | Self::Tls(socket) => socket.local_addr(),
+            Self::Stream(socket, _) => socket.local_addr(),
         }
     }
 }

@@ -1,102 +1,116 @@
-//! A TCP or TLS address: accepts within limits; each connection is a task of its own, so that none holds up another.
+//! An address for connections: accepts within limits; each connection is a task of its own, so that none holds up another.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::census::Census;
-use crate::model::{Tick, Transport};
+use crate::census::{Bounds, Census, Seat};
+use crate::config::Protocol;
+use crate::model::{Now, Tick, Transport};
 use crate::sip::frame::PONG;
-use crate::sip::{Frame, FrameError, Framer, HeaderError, hep};
 
 use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
 use super::tls::Handshake;
+use super::wire::{Next, Stream, Wire};
+use super::ws;
 
-/// Accepts connections until `stop`, then waits until each has sent what it owes. With `handshake` they speak TLS.
-pub(super) async fn serve(
-    front: Arc<Front>,
-    listener: TcpListener,
-    handshake: Option<Handshake>,
-    stop: CancellationToken,
-) {
-    let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
-    let limits = &front.limits;
-    let census = Census::new("sip_tcp", limits.connections_max, limits.connections_per_source_max, gauge);
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, source)) => {
-                if !front.admits(source.ip()) {
-                    continue;
-                }
-                let Some(seat) = census.seat(source.ip()) else { continue };
-                let (front, handshake, stop) = (front.clone(), handshake.clone(), stop.clone());
-                connections.spawn(async move {
-                    match handshake {
-                        None => {
-                            let peer = front.connected(source, Transport::Tcp);
-                            Connection::new(front, stream, peer).run(stop).await;
-                        }
-                        Some(handshake) => {
-                            let Some(Some(stream)) = stop.run_until_cancelled(handshake.shake(stream)).await else {
-                                return;
-                            };
-                            let peer = front.connected(source, Transport::Tls);
-                            Connection::new(front, stream, peer).run(stop).await;
-                        }
+/// An address, and what is spoken there before SIP.
+pub(super) struct Door {
+    pub front: Arc<Front>,
+    pub listener: TcpListener,
+    pub protocol: Protocol,
+    /// Of TLS and secure WebSocket.
+    pub handshake: Option<Handshake>,
+}
+
+impl Door {
+    /// Accepts connections until `stop`, then waits until each has sent what it owes.
+    pub(super) async fn serve(self, stop: CancellationToken) {
+        let Self { front, listener, protocol, handshake } = self;
+        let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
+        let census = Census::new("sip_tcp", Bounds::of_sip(&front.limits), gauge);
+        let connections = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, source)) => {
+                    if !front.admits(source.ip()) {
+                        continue;
                     }
-                    drop(seat);
-                });
+                    let Some(seat) = census.seat(source.ip()) else { continue };
+                    let visitor = Visitor { front: front.clone(), source, protocol, seat };
+                    connections.spawn(visitor.enter(stream, handshake.clone(), stop.clone()));
+                }
+                Err(error) => {
+                    // Out of descriptors, or a peer that was gone before we looked: neither ends the listener, but the
+                    // first would come straight back.
+                    dropped("accept_error");
+                    tracing::debug!(listener = %front.name, %error, "accepting failed; going on");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
-            Err(error) => {
-                // Out of descriptors, or a peer that was gone before we looked: neither ends the listener, but the
-                // first would come straight back.
-                dropped("accept_error");
-                tracing::debug!(listener = %front.name, %error, "accepting failed; going on");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+/// Who was let in and has not said anything yet.
+struct Visitor {
+    front: Arc<Front>,
+    source: SocketAddr,
+    protocol: Protocol,
+    seat: Seat,
+}
+
+impl Visitor {
+    async fn enter(self, stream: TcpStream, handshake: Option<Handshake>, stop: CancellationToken) {
+        match handshake {
+            None => self.upgrade(stream, stop).await,
+            Some(handshake) => {
+                let Some(Some(stream)) = stop.run_until_cancelled(handshake.shake(stream)).await else { return };
+                self.upgrade(stream, stop).await;
             }
         }
     }
-    connections.close();
-    connections.wait().await;
+
+    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, stop: CancellationToken) {
+        let transport = match self.protocol {
+            Protocol::Tls => Transport::Tls,
+            Protocol::Ws => Transport::Ws,
+            Protocol::Wss => Transport::Wss,
+            Protocol::Tcp | Protocol::Udp => Transport::Tcp,
+        };
+        if !matches!(self.protocol, Protocol::Ws | Protocol::Wss) {
+            let wire = Stream::new(stream, self.front.is_wrapped());
+            return Connection::new(self, wire, transport).run(stop).await;
+        }
+        let wait = Duration::from_millis(self.front.limits.message_wait_ms());
+        let upgraded = stop.run_until_cancelled(ws::upgrade(stream, self.front.origins(), wait)).await;
+        let Some(Some(wire)) = upgraded else { return };
+        Connection::new(self, wire, transport).run(stop).await;
+    }
 }
 
-struct Connection<S> {
+struct Connection<W> {
     front: Arc<Front>,
-    stream: S,
+    wire: W,
     peer: Peer,
-    framing: Framing,
+    seat: Seat,
     pending: Pending<Waiting>,
+    /// Bytes of the requests whose replies wait.
+    pending_bytes: usize,
     /// When the peer must have said more: the idle time, or the time a begun message has to become whole.
     deadline: Tick,
-    /// What is to be written, of one turn.
-    out: Vec<u8>,
-}
-
-/// How the stream is cut into messages.
-enum Framing {
-    Sip(Framer),
-    Hep(hep::Packets),
-}
-
-/// What a stream holds next.
-enum Next {
-    Message(bytes::Bytes),
-    Ping,
-    /// It can't be followed any further. What is wrong is told where that can be said.
-    Lost {
-        why: &'static str,
-        tell: Option<(bytes::Bytes, HeaderError)>,
-    },
 }
 
 /// A reply that waits, and the request it answers, should its time run out.
@@ -113,12 +127,13 @@ enum End {
     Us(&'static str),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(front: Arc<Front>, stream: S, peer: Peer) -> Self {
+impl<W: Wire> Connection<W> {
+    fn new(visitor: Visitor, wire: W, transport: Transport) -> Self {
+        let Visitor { front, source, seat, .. } = visitor;
         let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
         let deadline = front.clock.now().tick + front.limits.idle_ms();
-        let framing = Framing::of(&front);
-        Self { front, stream, peer, framing, pending, deadline, out: Vec::new() }
+        let peer = front.connected(source, transport);
+        Self { front, wire, peer, seat, pending, pending_bytes: 0, deadline }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -130,30 +145,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if !stop.is_cancelled() {
             self.front.disconnected(&self.peer);
         }
-        // Over TLS a farewell, without which the peer could not tell an end from a cut.
-        let _ = tokio::time::timeout(FAREWELL_WAIT, self.stream.shutdown()).await;
+        let _ = tokio::time::timeout(FAREWELL_WAIT, self.wire.farewell()).await;
     }
 
     async fn converse(&mut self, stop: &CancellationToken) -> Result<(), End> {
         let mut committed = self.front.committed.clone();
-        let mut buffer = vec![0; READ_BYTES].into_boxed_slice();
         loop {
             let now = self.front.clock.now().tick;
             let (holding, stopping) = (!self.pending.is_empty(), stop.is_cancelled());
             if stopping && !holding {
                 return Ok(());
             }
+            let was_between = self.wire.begun() == 0;
             if now >= self.deadline {
-                return Err(End::Us(if self.framing.pending() == 0 { "idle" } else { "message_wait" }));
+                return Err(End::Us(if was_between { "idle" } else { "message_wait" }));
             }
             let next = self.pending.next_deadline().map_or(self.deadline, |deadline| deadline.min(self.deadline));
             let wait = Duration::from_millis(next - now);
             tokio::select! {
                 () = stop.cancelled(), if !stopping => continue,
-                read = self.stream.read(&mut buffer), if !stopping => match read {
-                    Ok(0) | Err(_) => return Err(End::Peer),
-                    Ok(length) => self.take(buffer.get(..length).unwrap_or_default()).await?,
-                },
+                is_open = self.wire.more(), if !stopping => {
+                    if !is_open {
+                        return Err(End::Peer);
+                    }
+                    self.take(was_between).await?;
+                }
                 changed = committed.changed(), if holding => if changed.is_err() {
                     // The journal is gone, so nothing that waits can be committed any more; the deadlines answer.
                     tokio::time::sleep(wait).await;
@@ -167,45 +183,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Handles every whole message there is.
-    async fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
-        let was_between = self.framing.pending() == 0;
-        self.framing.push(bytes);
+    async fn take(&mut self, was_between: bool) -> Result<(), End> {
         let now = self.front.clock.now();
         let mut whole = false;
-        while let Some(next) = self.framing.next() {
+        while let Some(next) = self.wire.next() {
             whole = true;
             match next {
                 Next::Ping if self.front.is_mute() => {}
-                Next::Ping => self.out.extend_from_slice(PONG),
+                Next::Ping => self.wire.owe(PONG),
                 Next::Message(message) => self.message(&message, now),
                 Next::Lost { why, tell } => {
                     // The sender is told what is wrong, where that can be said, before the stream is given up.
-                    if let Some((head, error)) = tell {
-                        self.out.extend(self.front.malformed(&head, &self.peer, error).unwrap_or_default());
+                    let told = tell.and_then(|(head, error)| self.front.malformed(&head, &self.peer, error));
+                    if let Some(told) = told {
+                        self.wire.owe(&told);
                     }
                     self.write().await?;
                     tracing::debug!(listener = %self.front.name, peer = %self.peer.source, why, "stream given up");
                     return Err(End::Us("framing"));
                 }
             }
-            if self.out.len() > OUT_BYTES_MAX {
+            if self.wire.owed() > OUT_BYTES_MAX {
                 self.write().await?;
             }
         }
-        if self.framing.pending() == 0 {
+        let begun = self.wire.begun();
+        if begun == 0 {
             self.deadline = now.tick + self.front.limits.idle_ms();
         } else if was_between || whole {
             // Only the first piece of a message starts its time, or a byte now and then would hold it for ever.
             self.deadline = now.tick + self.front.limits.message_wait_ms();
         }
-        Ok(())
+        self.seat.hold(begun > 0, begun + self.pending_bytes).map_err(End::Us)
     }
 
-    fn message(&mut self, message: &bytes::Bytes, now: crate::model::Now) {
+    fn message(&mut self, message: &bytes::Bytes, now: Now) {
         match self.front.handle(message, &self.peer, now, self.pending.has_room()) {
             Answer::Silence => {}
-            Answer::Now { bytes, .. } => self.out.extend_from_slice(&bytes),
+            Answer::Now { bytes, .. } => self.wire.owe(&bytes),
             Answer::Held(held) => {
+                self.pending_bytes += message.len();
                 self.pending.hold(held.seq, Waiting { held, request: message.clone() }, now.tick);
             }
         }
@@ -213,80 +230,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn flush(&mut self, watermark: u64) {
         while let Some(waiting) = self.pending.committed(watermark) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
             if self.front.is_released(&waiting.held) {
-                self.out.extend_from_slice(&waiting.held.bytes);
+                self.wire.owe(&waiting.held.bytes);
             } else {
                 self.apologise(&waiting);
             }
         }
         let now = self.front.clock.now().tick;
         while let Some(waiting) = self.pending.overdue(now) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
             self.apologise(&waiting);
         }
     }
 
     fn apologise(&mut self, waiting: &Waiting) {
         if let Some((reply, _)) = self.front.not_stored(&waiting.request, &self.peer) {
-            self.out.extend_from_slice(&reply);
+            self.wire.owe(&reply);
         }
     }
 
     /// Writes what is owed. A peer that does not read holds up nobody but itself, and that not for long.
     async fn write(&mut self) -> Result<(), End> {
-        if self.out.is_empty() {
+        if self.wire.owed() == 0 {
             return Ok(());
         }
-        let (stream, out) = (&mut self.stream, &self.out);
-        let write = async {
-            stream.write_all(out).await?;
-            stream.flush().await
-        };
-        let written = tokio::time::timeout(WRITE_WAIT, write).await;
-        self.out.clear();
-        match written {
+        match tokio::time::timeout(WRITE_WAIT, self.wire.send()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Peer),
             Err(_) => Err(End::Us("write_wait")),
-        }
-    }
-}
-
-impl Framing {
-    fn of(front: &Front) -> Self {
-        if front.is_wrapped() { Self::Hep(hep::Packets::default()) } else { Self::Sip(Framer::new()) }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sip(framer) => framer.push(bytes),
-            Self::Hep(packets) => packets.push(bytes),
-        }
-    }
-
-    fn pending(&self) -> usize {
-        match self {
-            Self::Sip(framer) => framer.pending(),
-            Self::Hep(packets) => packets.pending(),
-        }
-    }
-
-    fn next(&mut self) -> Option<Next> {
-        match self {
-            Self::Sip(framer) => Some(match framer.next()? {
-                Ok(Frame::Message(message)) => Next::Message(message),
-                Ok(Frame::Ping) => Next::Ping,
-                Err(error) => {
-                    let tell = match error {
-                        FrameError::ContentLength(fault) => framer.rejected().map(|head| (head.clone(), fault)),
-                        _ => None,
-                    };
-                    Next::Lost { why: error.label(), tell }
-                }
-            }),
-            Self::Hep(packets) => Some(match packets.next()? {
-                Ok(packet) => Next::Message(packet),
-                Err(error) => Next::Lost { why: error.label(), tell: None },
-            }),
         }
     }
 }
@@ -295,8 +267,6 @@ fn dropped(reason: &'static str) {
     metrics::counter!("hookswitch_dropped_total", "where" => "sip_tcp", "reason" => reason).increment(1);
 }
 
-/// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
 /// Replies one connection may have waiting; a phone has one, a PBX that relays more has several connections or UDP.
 const PENDING_MAX: usize = 256;
 /// Replies are collected up to so many bytes before they are written.
