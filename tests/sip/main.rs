@@ -9,3 +9,4 @@ mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod torture;

@@ -1,7 +1,7 @@
 //! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
 
 use crate::model::BindingSource;
-use crate::sip::registrar::{RegisterRequest, decide};
+use crate::sip::registrar::{RegisterRequest, bad_extension, decide, unsupported};
 use crate::sip::{Method, Refusal, Uri};
 
 use super::front::{Core, Decision, Request, unavailable};
@@ -22,11 +22,7 @@ impl Registrar {
     pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
         match request.method {
             Method::Register => register(core, request),
-            Method::Options => Ok(Decision {
-                status: 200,
-                response: request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED),
-                seq: None,
-            }),
+            Method::Options => options(request),
             Method::Invite => {
                 self.transactions.answered(request.message, request.now.tick);
                 redirect(core, request)
@@ -39,6 +35,15 @@ impl Registrar {
             _ => Err(Refusal::new(405, "Method Not Allowed", "method").with("Allow", ALLOW)),
         }
     }
+}
+
+fn options(request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+    let unsupported = unsupported(request.message);
+    if !unsupported.is_empty() {
+        return Err(bad_extension(&unsupported));
+    }
+    let response = request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED);
+    Ok(Decision { status: 200, response, seq: None })
 }
 
 fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
@@ -64,7 +69,8 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
     Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
 }
 
-/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call).
+/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call). What the INVITE
+/// requires is between the two that will talk (RFC 3261 §8.3).
 fn redirect(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     let pbx = core
         .peers

@@ -69,14 +69,19 @@ impl Default for Policy {
 #[must_use]
 pub fn decide(bindings: &[Binding], request: &RegisterRequest<'_>, policy: &Policy, now: Now) -> Decision {
     if policy.source == BindingSource::Registrar && !request.unsupported.is_empty() {
-        let refusal = Refusal::new(420, "Bad Extension", "extension");
-        return Decision::Refuse(refusal.with("Unsupported", request.unsupported.join(", ")));
+        return Decision::Refuse(bad_extension(&request.unsupported));
     }
     match &request.contacts {
         Contacts::Query => Decision::Unchanged,
         Contacts::RemoveAll => remove_all(bindings, request, policy, now),
         Contacts::Listed(contacts) => update(bindings, contacts, request, policy, now),
     }
+}
+
+/// 420 that names what is not supported (RFC 3261 §8.2.2.3).
+#[must_use]
+pub fn bad_extension(unsupported: &[&str]) -> Refusal {
+    Refusal::new(420, "Bad Extension", "extension").with("Unsupported", unsupported.join(", "))
 }
 
 impl Policy {
