@@ -3,6 +3,7 @@
 mod hep;
 mod mirror;
 mod registrar;
+mod registration;
 mod replica;
 mod start;
 mod stream;

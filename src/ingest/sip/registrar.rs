@@ -5,6 +5,7 @@ use crate::sip::registrar::{RegisterRequest, bad_extension, decide, unsupported}
 use crate::sip::{Method, Refusal, Uri};
 
 use super::front::{Core, Decision, Request, unavailable};
+use super::permission;
 use super::redirect;
 use super::transactions::{Transactions, no_transaction};
 
@@ -49,6 +50,10 @@ fn options(request: &Request<'_, '_>) -> Result<Decision, Refusal> {
 fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
+    let account = core.registry.accounts.get(target.account);
+    let settings = account.as_ref().map(|account| &account.value.settings.registration);
+    permission::check(core, request, &target, settings)?;
+    let policy = settings.map_or(core.policy, |settings| permission::policy(&core.policy, settings));
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
@@ -58,7 +63,7 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
         &target,
         BindingSource::Registrar,
         request.now,
-        |known| decide(known, &wanted, &core.policy, request.now),
+        |known| decide(known, &wanted, &policy, request.now),
         |bindings| ok.contacts(bindings, request.now),
     )?;
     let response = match wanted.path.as_deref().filter(|_| wanted.supports_path) {
@@ -66,6 +71,8 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
         Some(path) => response.header("Path", path),
         None => response,
     };
+    let routes = settings.map(|settings| settings.service_route.as_slice()).unwrap_or_default();
+    let response = routes.iter().fold(response, |response, uri| response.header("Service-Route", &format!("<{uri}>")));
     Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
 }
 
