@@ -195,7 +195,7 @@ fn check_registration(settings: &RegistrationSettings) -> Result<()> {
     for (index, route) in settings.service_route.iter().enumerate() {
         let is_route = Uri::parse(route).is_ok_and(|uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips));
         if !is_route {
-            return Err(Problem::invalid(&format!("{AT}/service_route/{index}"), "that is not a SIP URI"));
+            return Err(Problem::invalid(format!("{AT}/service_route/{index}"), "that is not a SIP URI"));
         }
     }
     Ok(())

@@ -132,7 +132,8 @@ fn the_freeswitch_page_shows_a_good_configuration_and_asks_for_no_more_rights_th
 fn each_test_that_the_standards_page_names_is_there() {
     let page = std::fs::read_to_string(root().join("docs/standards.md")).unwrap();
     // Every other piece between backticks is code.
-    let named: Vec<(&str, &str)> = page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
+    let named: Vec<(&str, &str)> =
+        page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
     assert!(named.len() > 60, "only {} tests are named", named.len());
     for (file, name) in named {
         let source = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));

@@ -156,6 +156,7 @@ impl<'a> ContactRequest<'a> {
 }
 
 /// The extensions a request requires and we do not have (RFC 3261 §8.2.2.3).
+#[must_use]
 pub fn unsupported<'a>(message: &Message<'a>) -> SmallVec<[&'a str; 1]> {
     let has = |tag: &&str| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(tag));
     message.values(Name::Require).filter(|tag| !has(tag)).collect()
