@@ -67,7 +67,7 @@ async fn step_about(name: &str, configuration: &str) {
         all_there(&daemon, &phone, phones).await;
         progress(name, &format!("clock at {hours:+} h: {}", ledger.summary()));
     }
-    assert_eq!(ledger.counts().2, 0, "requests without an answer");
+    ledger.assert_answers_in_time();
 }
 
 /// None has ended, and none has been given more or much less time than it asked for.

@@ -13,7 +13,7 @@ use crate::proxy::Proxy;
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::postgres::Server;
-use crate::{CONFIGURATION, either, full, progress, quantiles};
+use crate::{CONFIGURATION, either, progress};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_stopped_under_load_freezes_nothing_and_loses_nothing() {
@@ -133,12 +133,7 @@ impl Scene {
         self.daemon.start_again().await;
         self.ledger.check(&self.daemon).await;
         progress(self.name, &format!("after: {}", self.ledger.summary()));
-        let (_, _, silent) = self.ledger.counts();
-        assert_eq!(silent, 0, "requests without an answer");
-        let (slowest, most) = quantiles(&mut self.ledger.sip.lock().unwrap());
-        // In `make test` other tests want the processor at the same time.
-        let bound = if full() { slowest } else { most };
-        assert!(bound <= Duration::from_secs(1), "SIP was answered after {bound:?}");
+        self.ledger.assert_answers_in_time();
     }
 }
 
