@@ -33,7 +33,7 @@ impl Live {
 
     /// Notes how a call now stands, and returns how it stood before; an ended one leaves for the history.
     pub fn put_call(&self, call: Arc<Call>) -> Option<Arc<Call>> {
-        let before = self.remember(call.clone());
+        let before = self.remember(&call);
         self.tell_line(before.as_deref(), &call);
         self.journal.record_call(call);
         before
@@ -80,7 +80,7 @@ impl Live {
     }
 
     /// Puts in what the database had, without writing it again; what was there before comes back.
-    pub(super) fn remember(&self, call: Arc<Call>) -> Option<Arc<Call>> {
+    pub(super) fn remember(&self, call: &Arc<Call>) -> Option<Arc<Call>> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let Inner { calls, by_account, by_user } = &mut *inner;
         let over = call.state == CallState::Ended;
@@ -101,7 +101,7 @@ impl Live {
         let users = |call: &Call| -> SmallVec<[UserId; 8]> {
             call.offers.iter().filter(|offer| is_open(offer)).map(|offer| offer.user).collect()
         };
-        let (before, after) = (known.as_deref().map(users).unwrap_or_default(), users(&call));
+        let (before, after) = (known.as_deref().map(users).unwrap_or_default(), users(call));
         for user in before.iter().filter(|user| over || !after.contains(user)) {
             by_user.remove(&(*user, call.id));
         }

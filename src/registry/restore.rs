@@ -37,7 +37,7 @@ impl Registry {
             }
         }
         for (call, _) in &loaded.calls {
-            self.live.remember(Arc::new(call.clone()));
+            self.live.remember(&Arc::new(call.clone()));
         }
         *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;
         self.repair_references();

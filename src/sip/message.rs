@@ -6,7 +6,7 @@ use super::address::{Contact, NameAddr};
 use super::cseq::{CSeq, Method};
 use super::fault::{HeaderError, HeaderFault};
 use super::name::Name;
-use super::syntax::{list, split_first};
+use super::syntax::{has_any, list, split_first};
 use super::via::Via;
 
 /// A scanned message. Values come trimmed; a folded one still holds its line breaks (see [`super::syntax::unfold`]).
@@ -148,7 +148,7 @@ impl<'a> Message<'a> {
         let value = self.only(Name::CallId)?;
         let fault = match value {
             _ if value.len() > CALL_ID_LEN_MAX => HeaderFault::TooLong,
-            _ if value.bytes().fold(false, |bad, byte| bad | (byte <= b' ') | (byte == 0x7f)) => HeaderFault::Malformed,
+            _ if has_any(value, |byte| matches!(byte, 0..=b' ' | 0x7f)) => HeaderFault::Malformed,
             _ => return Ok(value),
         };
         Err(HeaderError::new(Name::CallId.text(), fault))

@@ -134,6 +134,13 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| is_token_byte(*byte))
 }
 
+/// Whether any byte of `text` is one of those `barred`. There is no way out before the end, so that the compiler can judge
+/// many bytes at once: nearly always there is none.
+#[must_use]
+pub fn has_any(text: &str, barred: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(0, |found, byte| found | u8::from(barred(byte))) != 0
+}
+
 /// Where the quoted string that opens at the start of `text` closes: the index of its closing quote.
 #[must_use]
 pub fn closing_quote(text: &str) -> Option<usize> {

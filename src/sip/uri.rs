@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use memchr::{memchr, memchr2};
 
-use super::syntax::Params;
+use super::syntax::{Params, has_any};
 use crate::model::{ContactKey, canonical_host, canonical_user};
 
 /// A URI's parts, borrowed from the text it was read from. Nothing is decoded.
@@ -73,9 +73,7 @@ impl<'a> Uri<'a> {
         if text.len() > URI_LEN_MAX {
             return Err(UriError::TooLong);
         }
-        // Without a way out in the middle, so that sixteen bytes are judged at once.
-        let is_barred = |byte: u8| (byte <= b' ') | (byte == b'<') | (byte == b'>') | (byte == b'"') | (byte == 0x7f);
-        if text.bytes().fold(false, |barred, byte| barred | is_barred(byte)) {
+        if has_any(text, |byte| matches!(byte, 0..=b' ' | b'<' | b'>' | b'"' | 0x7f)) {
             return Err(UriError::Character);
         }
         let colon = memchr(b':', text.as_bytes()).ok_or(UriError::Scheme)?;
@@ -195,8 +193,8 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
         text.split_at(memchr(b':', text.as_bytes()).unwrap_or(text.len()))
     };
     // The underscore is no host name character, but container names have it and phones are told to use them.
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() | (byte == b'-') | (byte == b'.') | (byte == b'_');
-    if host.is_empty() || !host.starts_with('[') && !host.bytes().fold(true, |all, byte| all & valid(byte)) {
+    let invalid = |byte: u8| !matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_');
+    if host.is_empty() || !host.starts_with('[') && has_any(host, invalid) {
         return Err(UriError::Host);
     }
     let port = match rest.strip_prefix(':') {

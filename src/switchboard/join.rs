@@ -107,14 +107,17 @@ impl JoinIndex {
 
     /// Makes the call findable by the numbers it now has at its ends.
     pub fn add_numbers(&mut self, id: CallId, caller: Option<&str>, callee: Option<&str>) {
-        let ends: [(_, _, fn(Arc<str>) -> Key); 2] =
-            [(&mut self.callers, caller, Key::Caller), (&mut self.callees, callee, Key::Callee)];
-        for (numbers, number, key) in ends {
-            let Some(text) = number.map(Arc::<str>::from) else { continue };
-            let calls = numbers.entry(text.clone()).or_default();
+        let caller = caller.map(|number| Key::Caller(number.into()));
+        let callee = callee.map(|number| Key::Callee(number.into()));
+        for key in [caller, callee].into_iter().flatten() {
+            let calls = match &key {
+                Key::Caller(number) => self.callers.entry(number.clone()).or_default(),
+                Key::Callee(number) => self.callees.entry(number.clone()).or_default(),
+                Key::Name(..) => continue,
+            };
             if !calls.contains(&id) {
                 calls.push(id);
-                self.keys.entry(id).or_default().push(key(text));
+                self.keys.entry(id).or_default().push(key);
             }
         }
     }

@@ -42,7 +42,13 @@ pub(super) fn read(
         }
         LegRole::TrunkOut | LegRole::Ambiguous => (near.caller(start, found.name.as_deref()), near.dialled(start)),
     };
-    Reading { role: identity.role, caller: caller.into(), callee: callee.into(), queue: found.queue, joins_queue: found.joins }
+    Reading {
+        role: identity.role,
+        caller: caller.into(),
+        callee: callee.into(),
+        queue: found.queue,
+        joins_queue: found.joins,
+    }
 }
 
 fn device_party(view: &dyn View, device: Option<DeviceId>, name: &str) -> Party {

@@ -268,7 +268,9 @@ impl Engine {
         }
         match self.plan.read_inside(user) {
             Some(NumberClass::Internal) => self.office.appear(user, Origin::Call, Some(at.unix)),
-            Some(NumberClass::Name) if may_be_name => self.office.appear(&start.target.user, Origin::Call, Some(at.unix)),
+            Some(NumberClass::Name) if may_be_name => {
+                self.office.appear(&start.target.user, Origin::Call, Some(at.unix))
+            }
             _ => None,
         };
     }

@@ -1,6 +1,31 @@
 //! A leg's key within its site, which is also all that a restart needs to know it again.
 
+use std::hash::BuildHasher as _;
+
 use crate::model::{ContactKey, LegKey};
+
+/// A branch or a tag as what it hashes to: it is compared with every message of its Call-ID and never shown, so it need not
+/// take memory of its own, which would be cold by the time it is looked at. Of the few legs of one Call-ID no two hash alike
+/// by chance; a peer who brings it about confuses nobody's calls but its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Token(u64);
+
+impl Token {
+    /// Nothing was said, or it is not known after a restart.
+    pub const NONE: Self = Self(0);
+
+    pub fn of(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::NONE;
+        }
+        // The same in every run: the same messages replayed give the same events.
+        Self(foldhash::quality::FixedState::default().hash_one(text) | 1)
+    }
+
+    pub fn is_none(self) -> bool {
+        self == Self::NONE
+    }
+}
 
 /// `Call-ID;hop=2;to=101@192.0.2.50:5060`, and `;again=1` for a target tried once more.
 pub(super) fn compose_key(call_id: &str, hop: usize, target: &ContactKey, again: usize) -> LegKey {

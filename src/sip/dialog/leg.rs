@@ -1,5 +1,6 @@
 //! One hop of one INVITE, and what may happen to it.
 
+use super::key::Token;
 use crate::model::{ContactKey, FeedKind, LegEnd, LegEvent, LegKey, PbxId, Tick};
 
 /// One INVITE as it crossed one hop: same Call-ID, same number of Via values, same Request-URI.
@@ -14,13 +15,13 @@ pub(super) struct TrackedLeg {
     /// Via values of its INVITE: how far from the caller this hop is.
     pub hop: usize,
     pub target: ContactKey,
-    pub from_tag: Box<str>,
-    /// Top Via branch of the latest INVITE; empty after a restart.
-    pub branch: Box<str>,
+    pub from_tag: Token,
+    /// Top Via branch of the latest INVITE; none after a restart.
+    pub branch: Token,
     /// CSeq number of the latest INVITE; 0 after a restart.
     pub cseq: u32,
     /// To tag of the answer, or of the latest provisional response.
-    pub to_tag: Option<Box<str>>,
+    pub to_tag: Token,
     pub phase: Phase,
     /// Its ringing was told, which is done once: a challenge and another try may come after it.
     pub rang: bool,
@@ -43,16 +44,16 @@ pub(super) enum Phase {
 
 /// What a response to an INVITE says, as far as a leg cares.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InviteResponse<'a> {
+pub(super) struct InviteResponse {
     pub status: u16,
-    pub to_tag: Option<&'a str>,
+    pub to_tag: Token,
     /// Session-Expires (RFC 4028 §4) in seconds.
     pub session_expires_s: Option<u32>,
 }
 
 impl TrackedLeg {
     /// Applies a response to its INVITE. Monotone: a response that comes late or twice changes nothing.
-    pub fn on_response(&mut self, now: Tick, response: InviteResponse<'_>) -> Option<LegEvent> {
+    pub fn on_response(&mut self, now: Tick, response: InviteResponse) -> Option<LegEvent> {
         if matches!(self.phase, Phase::Answered | Phase::Ended) {
             return None;
         }
@@ -79,7 +80,7 @@ impl TrackedLeg {
         }
     }
 
-    fn on_provisional(&mut self, now: Tick, response: InviteResponse<'_>) -> Option<LegEvent> {
+    fn on_provisional(&mut self, now: Tick, response: InviteResponse) -> Option<LegEvent> {
         if matches!(self.phase, Phase::Cancelling { .. }) {
             return None;
         }
@@ -121,23 +122,23 @@ impl TrackedLeg {
     }
 
     /// An ACK outside the INVITE's transaction proves a 2xx that was not seen (RFC 3261 §13.2.2.4).
-    pub fn on_ack(&mut self, now: Tick, to_tag: &str) -> Option<LegEvent> {
+    pub fn on_ack(&mut self, now: Tick, to_tag: Token) -> Option<LegEvent> {
         if matches!(self.phase, Phase::Answered | Phase::Ended) {
             return None;
         }
-        self.remember_to_tag(Some(to_tag));
+        self.remember_to_tag(to_tag);
         Some(self.answer(now, None))
     }
 
     /// BYE between `from_tag` and `to_tag`. Returns up to two events: a callee's BYE proves an answer not seen.
-    pub fn on_bye(&mut self, now: Tick, from_tag: &str, to_tag: &str) -> [Option<LegEvent>; 2] {
-        let concerns = self.to_tag.as_deref().is_none_or(|tag| tag == from_tag || tag == to_tag);
+    pub fn on_bye(&mut self, now: Tick, from_tag: Token, to_tag: Token) -> [Option<LegEvent>; 2] {
+        let concerns = self.to_tag.is_none() || self.to_tag == from_tag || self.to_tag == to_tag;
         match self.phase {
             Phase::Ended => [None, None],
             _ if !concerns => [None, None],
             Phase::Answered => [Some(self.end(now, LegEnd::Bye)), None],
             // Only the caller may end an early dialog (RFC 3261 §15).
-            _ if from_tag == &*self.from_tag => [Some(self.end(now, LegEnd::Cancelled)), None],
+            _ if from_tag == self.from_tag => [Some(self.end(now, LegEnd::Cancelled)), None],
             _ => [Some(self.answer(now, None)), Some(self.end(now, LegEnd::Bye))],
         }
     }
@@ -162,8 +163,8 @@ impl TrackedLeg {
     }
 
     /// A fresh INVITE of the same leg: the branch and CSeq that responses will carry from now on.
-    pub fn retried(&mut self, now: Tick, branch: &str, cseq: u32) {
-        self.branch = branch.into();
+    pub fn retried(&mut self, now: Tick, branch: Token, cseq: u32) {
+        self.branch = branch;
         self.cseq = cseq;
         if matches!(self.phase, Phase::Challenged(_)) {
             self.phase = Phase::Calling;
@@ -183,9 +184,9 @@ impl TrackedLeg {
         LegEvent::Ended(end)
     }
 
-    fn remember_to_tag(&mut self, tag: Option<&str>) {
-        if let Some(tag) = tag {
-            self.to_tag = Some(tag.into());
+    fn remember_to_tag(&mut self, tag: Token) {
+        if !tag.is_none() {
+            self.to_tag = tag;
         }
     }
 }

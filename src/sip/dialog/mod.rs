@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use self::key::{compose_key, parse_key};
+use self::key::{Token, compose_key, parse_key};
 use self::leg::{InviteResponse, Phase, TrackedLeg, calling_ms, session_ms};
 use self::thread::{EarlyMessage, Invite, Known, Thread, session_expires};
 use crate::model::{FeedKind, Hop, Leg, LegEvent, LegState, Now, PbxEvent, PbxId, Tick};
@@ -78,11 +78,12 @@ impl Tracker {
     /// can't need not be brought before one.
     #[must_use]
     pub fn concerns(method: Method<'_>, status: Option<u16>) -> bool {
-        match (method, status) {
-            (Method::Invite, _) | (Method::Refer, None | Some(200..300)) => true,
-            (Method::Update | Method::Cancel | Method::Ack | Method::Bye, None) => true,
-            _ => false,
-        }
+        matches!(
+            (method, status),
+            (Method::Invite, _)
+                | (Method::Refer, None | Some(200..300))
+                | (Method::Update | Method::Cancel | Method::Ack | Method::Bye, None)
+        )
     }
 
     /// Takes one message and appends what it means to `out`.
@@ -142,10 +143,10 @@ impl Tracker {
             feed,
             hop,
             target,
-            from_tag: Box::default(),
-            branch: Box::default(),
+            from_tag: Token::NONE,
+            branch: Token::NONE,
             cseq: 0,
-            to_tag: None,
+            to_tag: Token::NONE,
             phase,
             rang: phase == Phase::Ringing,
             deadline,
@@ -245,9 +246,9 @@ impl Tracker {
     ) -> Result<Seen, HeaderError> {
         let message = sighting.message;
         let via = message.top_via()?;
-        let (branch, vias) = (via.branch.unwrap_or_default(), message.via_count());
+        let (branch, vias) = (Token::of(via.branch.unwrap_or_default()), message.via_count());
         let (from, to) = (message.from()?, message.to()?);
-        let (from_tag, to_tag) = (from.tag().unwrap_or_default(), to.tag().unwrap_or_default());
+        let [from_tag, to_tag] = [from, to].map(|end| Token::of(end.tag().unwrap_or_default()));
         let Some(thread) = self.threads.get_mut(call_id) else { return Ok(self.keep_early(now, sighting, call_id)) };
         let tick = now.tick;
         let mut emit = |leg: &TrackedLeg, event: LegEvent, word: &str| {
@@ -265,8 +266,8 @@ impl Tracker {
                 }
             }
             // The ACK of a refusal is part of the INVITE's transaction (RFC 3261 §17.1.1.3) and says nothing new.
-            Some(Method::Ack) if thread.legs.iter().any(|leg| *leg.branch == *branch) => followed = true,
-            Some(Method::Ack) if !to_tag.is_empty() => {
+            Some(Method::Ack) if thread.legs.iter().any(|leg| leg.branch == branch) => followed = true,
+            Some(Method::Ack) if !to_tag.is_none() => {
                 let cseq = message.cseq()?.number;
                 if let Some(leg) = thread.leg_of_ack(vias, cseq, message.request_uri()) {
                     followed = true;
@@ -326,14 +327,18 @@ impl Tracker {
             return Ok(Seen::Followed);
         }
         let via = message.top_via()?;
-        let Some(leg) = thread.leg_of(via.branch.unwrap_or_default(), message.via_count()) else {
+        let Some(leg) = thread.leg_of(Token::of(via.branch.unwrap_or_default()), message.via_count()) else {
             return Ok(self.keep_early(now, sighting, call_id));
         };
         if leg.cseq != 0 && leg.cseq != cseq.number {
             return Ok(Seen::Ignored);
         }
         let to = message.to()?;
-        let response = InviteResponse { status, to_tag: to.tag(), session_expires_s: session_expires(message) };
+        let response = InviteResponse {
+            status,
+            to_tag: Token::of(to.tag().unwrap_or_default()),
+            session_expires_s: session_expires(message),
+        };
         if let Some(event) = leg.on_response(now.tick, response) {
             // What a peer may say at length is kept in the trail of every user concerned.
             let reason: String = message.reason_phrase().unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();

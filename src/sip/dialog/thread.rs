@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use smallvec::SmallVec;
 
 use super::Sighting;
+use super::key::Token;
 use super::leg::{Phase, TrackedLeg, calling_ms};
 use crate::model::{ContactKey, FeedKind, Hop, LegKey, Now, PbxEvent, PbxId, Tick};
 use crate::sip::{HeaderError, Message, Name, Uri};
@@ -43,25 +44,25 @@ pub(super) enum Known {
     Full,
 }
 
-pub(super) struct Invite<'a> {
-    pub branch: &'a str,
+pub(super) struct Invite {
+    pub branch: Token,
     pub vias: usize,
     pub cseq: u32,
-    pub from_tag: Box<str>,
+    pub from_tag: Token,
     pub target: ContactKey,
     pub session_expires_s: Option<u32>,
 }
 
-impl<'a> Invite<'a> {
-    pub fn read(message: &Message<'a>) -> Result<Self, HeaderError> {
+impl Invite {
+    pub fn read(message: &Message<'_>) -> Result<Self, HeaderError> {
         let via = message.top_via()?;
         let from = message.from()?;
         let target = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
         Ok(Self {
-            branch: via.branch.unwrap_or_default(),
+            branch: Token::of(via.branch.unwrap_or_default()),
             vias: message.via_count(),
             cseq: message.cseq()?.number,
-            from_tag: from.tag().unwrap_or_default().into(),
+            from_tag: Token::of(from.tag().unwrap_or_default()),
             target: target.map_or_else(ContactKey::default, |uri| uri.key()),
             session_expires_s: session_expires(message),
         })
@@ -76,9 +77,9 @@ impl<'a> Invite<'a> {
             hop: vias,
             target,
             from_tag,
-            branch: branch.into(),
+            branch,
             cseq,
-            to_tag: None,
+            to_tag: Token::NONE,
             phase: Phase::Calling,
             rang: false,
             deadline: now + calling_ms(sighting.feed),
@@ -87,8 +88,8 @@ impl<'a> Invite<'a> {
 }
 
 impl Thread {
-    pub fn known(&mut self, now: Tick, invite: &Invite<'_>) -> Known {
-        let same_branch = |leg: &TrackedLeg| !leg.branch.is_empty() && *leg.branch == *invite.branch;
+    pub fn known(&mut self, now: Tick, invite: &Invite) -> Known {
+        let same_branch = |leg: &TrackedLeg| !leg.branch.is_none() && leg.branch == invite.branch;
         if self.legs.iter().any(same_branch) {
             return Known::Same;
         }
@@ -109,12 +110,12 @@ impl Thread {
     }
 
     /// The leg of a transaction: by its branch, else (after a restart) the only one on that hop.
-    pub fn leg_of(&mut self, branch: &str, vias: usize) -> Option<&mut TrackedLeg> {
-        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_empty() && *leg.branch == *branch) {
+    pub fn leg_of(&mut self, branch: Token, vias: usize) -> Option<&mut TrackedLeg> {
+        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_none() && leg.branch == branch) {
             return self.legs.get_mut(at);
         }
         let mut restored = self.legs.iter_mut().filter(|leg| {
-            leg.branch.is_empty() && leg.hop == vias && !matches!(leg.phase, Phase::Ended | Phase::Answered)
+            leg.branch.is_none() && leg.hop == vias && !matches!(leg.phase, Phase::Ended | Phase::Answered)
         });
         let leg = restored.next()?;
         restored.next().is_none().then_some(leg)
@@ -122,12 +123,12 @@ impl Thread {
 
     /// The leg that a CANCEL stops: by its branch, else (after a restart) by its Request-URI, which is the INVITE's
     /// (RFC 3261 §9.1). It has one Via on every hop, so the count of those says nothing.
-    pub fn leg_of_cancel(&mut self, branch: &str, target: Option<&str>) -> Option<&mut TrackedLeg> {
-        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_empty() && *leg.branch == *branch) {
+    pub fn leg_of_cancel(&mut self, branch: Token, target: Option<&str>) -> Option<&mut TrackedLeg> {
+        if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_none() && leg.branch == branch) {
             return self.legs.get_mut(at);
         }
         let target = target.and_then(|uri| Uri::parse(uri).ok())?.key();
-        self.legs.iter_mut().find(|leg| leg.branch.is_empty() && leg.phase != Phase::Ended && leg.target == target)
+        self.legs.iter_mut().find(|leg| leg.branch.is_none() && leg.phase != Phase::Ended && leg.target == target)
     }
 
     /// The leg that an ACK outside any INVITE transaction is about.

@@ -174,7 +174,7 @@ impl Dialogs {
                 LegState::Ringing => State::Early,
                 LegState::Answered => State::Confirmed,
             };
-            return Known { leg: leg.key, call_key: leg.call_key.into(), state, half, under_way: true, told: true };
+            return Known { leg: leg.key, call_key: leg.call_key, state, half, under_way: true, told: true };
         }
         let leg: Arc<str> = format!("{name}{}", now.unix.0).into();
         let call_key = dialog.call_id.as_deref().map_or_else(|| leg.clone(), Into::into);
