@@ -27,7 +27,8 @@ pub struct Limits {
     pub devices_per_second_max: u32,
     /// `pending_replies_max`: replies a UDP socket holds back until their change is committed. Default 20 000.
     pub pending_replies_max: u32,
-    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
+    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 800, so that the
+    /// answer is there within a second (promise 4).
     pub commit_wait_ms: u32,
     /// `connections_max`: connections of one TCP or TLS address. Default 10 000.
     pub connections_max: u32,
@@ -97,7 +98,7 @@ impl Limits {
             devices_max: number(&mut section, "devices_max", 100_000, 1, 10_000_000),
             devices_per_second_max: number(&mut section, "devices_per_second_max", 1000, 1, 1_000_000),
             pending_replies_max: number(&mut section, "pending_replies_max", 20_000, 1, 1_000_000),
-            commit_wait_ms: number(&mut section, "commit_wait_ms", 1000, 10, 30_000),
+            commit_wait_ms: number(&mut section, "commit_wait_ms", 800, 10, 30_000),
             connections_max: number(&mut section, "connections_max", 10_000, 1, 1_000_000),
             connections_per_source_max: number(&mut section, "connections_per_source_max", 1000, 1, 1_000_000),
             connection_idle_s: number(&mut section, "connection_idle_s", 7500, 1, MONTH_S),

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -108,6 +108,12 @@ impl Server {
         }
     }
 
+    /// Ends every process of it at once, as the kernel does when memory runs out. [`Server::start`] has it recover.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        self.stop();
+    }
+
     /// Freezes every process of it: connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.signal("STOP");
@@ -134,6 +140,11 @@ impl Server {
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://test@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     fn answers(&self) -> bool {
