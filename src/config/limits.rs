@@ -11,6 +11,9 @@ pub struct Registrar {
     pub expires_min_s: u32,
     /// `expires_max_s`: longer wishes are cut to this. Default 7200.
     pub expires_max_s: u32,
+    /// `expires_deviation_percent`: how much shorter than that a granted time may be, by chance, so that phones don't all
+    /// come back at once. Default 0.
+    pub expires_deviation_percent: u32,
     /// `contacts_max`: bindings of one address-of-record; the oldest goes first. Default 10.
     pub contacts_max: u32,
     /// `connection_grace_s`: so long after its TCP, TLS or WebSocket connection was closed a phone may register anew
@@ -28,7 +31,8 @@ pub struct Limits {
     pub devices_per_second_max: u32,
     /// `pending_replies_max`: replies a UDP socket holds back until their change is committed. Default 20 000.
     pub pending_replies_max: u32,
-    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
+    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 800, so that the
+    /// answer is there within a second (promise 4).
     pub commit_wait_ms: u32,
     /// `connections_max`: connections of one TCP, TLS or WebSocket address. Default 10 000.
     pub connections_max: u32,
@@ -76,14 +80,29 @@ impl Registrar {
         let expires_default_s = number(&mut section, "expires_default_s", 3600, 1, MONTH_S);
         let expires_min_s = number(&mut section, "expires_min_s", 60, 1, 3600);
         let expires_max_s = number(&mut section, "expires_max_s", 7200, 1, MONTH_S);
+        let expires_deviation_percent = number(&mut section, "expires_deviation_percent", 0, 0, 50);
         let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
         let connection_grace_s = number(&mut section, "connection_grace_s", 10, 0, MONTH_S);
         if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
             let what = "must lie between expires_min_s and expires_max_s";
             section.problem(&Origin::Default, "expires_default_s", what);
         }
-        section.finish(&["expires_default_s", "expires_min_s", "expires_max_s", "contacts_max", "connection_grace_s"]);
-        Self { expires_default_s, expires_min_s, expires_max_s, contacts_max, connection_grace_s }
+        section.finish(&[
+            "expires_default_s",
+            "expires_min_s",
+            "expires_max_s",
+            "expires_deviation_percent",
+            "contacts_max",
+            "connection_grace_s",
+        ]);
+        Self {
+            expires_default_s,
+            expires_min_s,
+            expires_max_s,
+            expires_deviation_percent,
+            contacts_max,
+            connection_grace_s,
+        }
     }
 }
 
@@ -105,7 +124,7 @@ impl Limits {
             devices_max: number(&mut section, "devices_max", 100_000, 1, 10_000_000),
             devices_per_second_max: number(&mut section, "devices_per_second_max", 1000, 1, 1_000_000),
             pending_replies_max: number(&mut section, "pending_replies_max", 20_000, 1, 1_000_000),
-            commit_wait_ms: number(&mut section, "commit_wait_ms", 1000, 10, 30_000),
+            commit_wait_ms: number(&mut section, "commit_wait_ms", 800, 10, 30_000),
             connections_max: number(&mut section, "connections_max", 10_000, 1, 1_000_000),
             connections_per_source_max: number(&mut section, "connections_per_source_max", 1000, 1, 1_000_000),
             connection_idle_s: number(&mut section, "connection_idle_s", 7500, 1, MONTH_S),

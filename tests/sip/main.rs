@@ -4,10 +4,12 @@ mod connections;
 mod hep;
 mod mirror;
 mod registrar;
+mod registration;
 mod replica;
 mod start;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod torture;
 mod ws;

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::api::text;
+use crate::support::baresip::{Account, Phone};
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::phone::request;
@@ -53,6 +54,22 @@ async fn a_phone_registers_over_tls_and_its_binding_says_so() {
     let device = daemon.api().device("101", "connected").await;
     let bindings = daemon.api().get(&format!("/v1/devices/{}/bindings", text(&device["id"]))).await;
     assert!(bindings.to_string().contains("\"transport\":\"tls\""), "{bindings:#}");
+}
+
+#[tokio::test]
+async fn a_real_phone_registers_over_tls() {
+    let folder = Folder::new("sip");
+    let certificate = Certificate::make(&folder);
+    let daemon = secure(&folder, &certificate, "[registrar]\nconnection_grace_s = 1\n").await;
+    let proxy = daemon.listening("secure", "tls");
+    let account = Account { extension: "101", domain: "pbx.example", proxy, transport: "tls", expires_s: 600 };
+    let mut phone = Phone::start(&folder, account).await;
+    let device = daemon.api().device("101", "connected").await;
+    let bindings = daemon.api().get(&format!("/v1/devices/{}/bindings", text(&device["id"]))).await;
+    assert!(bindings.to_string().contains("\"transport\":\"tls\""), "{bindings:#}");
+    // It can't say goodbye any more; its connection does.
+    phone.unplug();
+    daemon.api().device("101", "disconnected").await;
 }
 
 #[tokio::test]

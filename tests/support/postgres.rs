@@ -1,9 +1,10 @@
 //! A real Postgres for tests: from the installed binaries, on loopback, in a temporary folder, gone with the last test
 //! that holds it, or with the test process however that ends.
+#![allow(dead_code, reason = "each test program uses the part it needs")]
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +19,7 @@ pub struct Server {
     binaries: PathBuf,
     folder: TempDir,
     port: u16,
+    fsync: &'static str,
     running: Mutex<Option<Child>>,
     databases: AtomicU32,
 }
@@ -36,14 +38,29 @@ impl Server {
 
     /// A server of one's own, to stop and to stall.
     pub fn start_new() -> Self {
+        Self::start_with("off")
+    }
+
+    /// A server of one's own that writes to the disk before it says so, as real ones do; to measure against.
+    pub fn durable() -> Self {
+        Self::start_with("on")
+    }
+
+    fn start_with(fsync: &'static str) -> Self {
         let binaries = binaries();
         let folder = TempDir::with_prefix("hookswitch-pg-").expect("a temporary folder");
         if let Some(owner) = owner() {
             run(Command::new("chown").arg(owner).arg(folder.path()));
         }
         fill(&folder.path().join("data"), &binaries);
-        let server =
-            Self { binaries, folder, port: free_port(), running: Mutex::new(None), databases: AtomicU32::new(0) };
+        let server = Self {
+            binaries,
+            folder,
+            port: free_port(),
+            fsync,
+            running: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        };
         server.start();
         server
     }
@@ -64,7 +81,7 @@ impl Server {
         shell.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
         shell.args(["-h", "127.0.0.1", "-p"]).arg(self.port.to_string());
         // The server must survive us only as far as these tests need: fsync is for real sites.
-        shell.args(["-c", "fsync=off", "-c", "max_connections=100"]);
+        shell.args(["-c", &format!("fsync={}", self.fsync), "-c", "max_connections=100"]);
         shell.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // What ends a test's group at a timeout must leave the shell to do its work.
         let child = shell.process_group(0).spawn().expect("sh starts");
@@ -76,6 +93,12 @@ impl Server {
         }
     }
 
+    /// The process id of its main process.
+    pub fn id(&self) -> u32 {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).expect("it runs");
+        pid.trim().parse().expect("a process id")
+    }
+
     /// Stops it at once, as a reboot would.
     pub fn stop(&self) {
         let child = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -83,6 +106,12 @@ impl Server {
             drop(child.stdin.take());
             let _ = child.wait();
         }
+    }
+
+    /// Ends every process of it at once, as the kernel does when memory runs out. [`Server::start`] has it recover.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        self.stop();
     }
 
     /// Freezes every process of it: connections stay open and nothing answers.
@@ -111,6 +140,11 @@ impl Server {
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://test@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     fn answers(&self) -> bool {
