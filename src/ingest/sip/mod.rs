@@ -110,11 +110,11 @@ impl Listeners {
         config: &Config,
         registry: &Arc<Registry>,
         sites: Sites,
-        clock: &Clock,
         tasks: &TaskTracker,
         reload: &watch::Receiver<u64>,
         stop: &CancellationToken,
     ) -> io::Result<()> {
+        let clock = registry.clock();
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));

@@ -75,10 +75,12 @@ struct Visitor {
 impl Visitor {
     async fn enter(self, stream: TcpStream, handshake: Option<Handshake>, stop: CancellationToken) {
         match handshake {
-            None => self.upgrade(stream, stop).await,
+            None => Box::pin(self.upgrade(stream, stop)).await,
             Some(handshake) => {
-                let Some(Some(stream)) = stop.run_until_cancelled(handshake.shake(stream)).await else { return };
-                self.upgrade(stream, stop).await;
+                let Some(Some(stream)) = stop.run_until_cancelled(Box::pin(handshake.shake(stream))).await else {
+                    return;
+                };
+                Box::pin(self.upgrade(stream, stop)).await;
             }
         }
     }
@@ -95,7 +97,9 @@ impl Visitor {
             return Connection::new(self, wire, transport).run(stop).await;
         }
         let wait = Duration::from_millis(self.front.limits.message_wait_ms());
-        let upgraded = stop.run_until_cancelled(ws::upgrade(stream, self.front.origins(), wait)).await;
+        // Apart, or every connection would carry the room of a handshake for as long as it lives.
+        let upgrade = Box::pin(ws::upgrade(stream, self.front.origins(), wait));
+        let upgraded = stop.run_until_cancelled(upgrade).await;
         let Some(Some(wire)) = upgraded else { return };
         Connection::new(self, wire, transport).run(stop).await;
     }

@@ -74,9 +74,11 @@ impl Handshake {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(every) => false,
                 // Whoever could ask is gone: the time between two looks goes on.
-                asked = reload.changed() => match asked {
-                    Ok(()) => true,
-                    Err(_) => { tokio::time::sleep(every).await; false }
+                asked = reload.changed() => if asked.is_ok() {
+                    true
+                } else {
+                    tokio::time::sleep(every).await;
+                    false
                 },
             };
             let now = stamps(&files).await;

@@ -44,7 +44,7 @@ pub(super) enum Next {
 
 /// TCP or TLS.
 pub(super) struct Stream<S> {
-    stream: S,
+    inner: S,
     framing: Framing,
     buffer: Box<[u8]>,
     out: Vec<u8>,
@@ -63,13 +63,13 @@ impl<S> Stream<S> {
         } else {
             (Framing::Sip(Framer::new()), READ_BYTES)
         };
-        Self { stream, framing, buffer: vec![0; read_bytes].into_boxed_slice(), out: Vec::new() }
+        Self { inner: stream, framing, buffer: vec![0; read_bytes].into_boxed_slice(), out: Vec::new() }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire for Stream<S> {
     async fn more(&mut self) -> bool {
-        let Ok(length @ 1..) = self.stream.read(&mut self.buffer).await else { return false };
+        let Ok(length @ 1..) = self.inner.read(&mut self.buffer).await else { return false };
         let bytes = self.buffer.get(..length).unwrap_or_default();
         match &mut self.framing {
             Framing::Sip(framer) => framer.push(bytes),
@@ -115,12 +115,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire for Stream<S> {
 
     async fn send(&mut self) -> io::Result<()> {
         let out = std::mem::take(&mut self.out);
-        self.stream.write_all(&out).await?;
-        self.stream.flush().await
+        self.inner.write_all(&out).await?;
+        self.inner.flush().await
     }
 
     async fn farewell(&mut self) {
-        let _ = self.stream.shutdown().await;
+        let _ = self.inner.shutdown().await;
     }
 }
 
