@@ -35,10 +35,8 @@ async fn a_full_disk_refuses_cleanly_and_corrupts_nothing() {
         until("the disk is full", async || (ledger.counts().1 > 0).then_some(())).await;
         tokio::time::sleep(Duration::from_secs(either(2, 10))).await;
         progress("disk", &format!("full: {}", ledger.summary()));
-        until("the operator is told", async || {
-            (daemon.metric("hookswitch_database_up", "").await < 0.5).then_some(())
-        })
-        .await;
+        until("the operator is told", async || (daemon.metric("hookswitch_database_up", "").await < 0.5).then_some(()))
+            .await;
 
         // A crash with no room left: it says why it can't serve, or serves what it has.
         daemon.kill();
