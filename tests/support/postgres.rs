@@ -1,5 +1,6 @@
 //! A real Postgres for tests: from the installed binaries, on loopback, in a temporary folder, gone with the last test
 //! that holds it, or with the test process however that ends.
+#![allow(dead_code, reason = "each test program uses the part it needs")]
 
 use std::fs::{self, File};
 use std::io::Write as _;

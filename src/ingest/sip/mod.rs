@@ -11,6 +11,7 @@ mod hep;
 mod mirror;
 mod peers;
 mod pending;
+mod permission;
 mod publications;
 pub(super) mod recent;
 mod redirect;

@@ -1,10 +1,11 @@
 //! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
 
 use crate::model::BindingSource;
-use crate::sip::registrar::{RegisterRequest, decide};
+use crate::sip::registrar::{RegisterRequest, bad_extension, decide, unsupported};
 use crate::sip::{Method, Refusal, Uri};
 
 use super::front::{Core, Decision, Request, unavailable};
+use super::permission;
 use super::redirect;
 use super::transactions::{Transactions, no_transaction};
 
@@ -22,11 +23,7 @@ impl Registrar {
     pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
         match request.method {
             Method::Register => register(core, request),
-            Method::Options => Ok(Decision {
-                status: 200,
-                response: request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED),
-                seq: None,
-            }),
+            Method::Options => options(request),
             Method::Invite => {
                 self.transactions.answered(request.message, request.now.tick);
                 redirect(core, request)
@@ -41,9 +38,22 @@ impl Registrar {
     }
 }
 
+fn options(request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+    let unsupported = unsupported(request.message);
+    if !unsupported.is_empty() {
+        return Err(bad_extension(&unsupported));
+    }
+    let response = request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED);
+    Ok(Decision { status: 200, response, seq: None })
+}
+
 fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
+    let account = core.registry.accounts.get(target.account);
+    let settings = account.as_ref().map(|account| &account.value.settings.registration);
+    permission::check(core, request, &target, settings)?;
+    let policy = settings.map_or(core.policy, |settings| permission::policy(&core.policy, settings));
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
@@ -53,7 +63,7 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
         &target,
         BindingSource::Registrar,
         request.now,
-        |known| decide(known, &wanted, &core.policy, request.now),
+        |known| decide(known, &wanted, &policy, request.now),
         |bindings| ok.contacts(bindings, request.now),
     )?;
     let response = match wanted.path.as_deref().filter(|_| wanted.supports_path) {
@@ -61,10 +71,13 @@ fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal>
         Some(path) => response.header("Path", path),
         None => response,
     };
+    let routes = settings.map(|settings| settings.service_route.as_slice()).unwrap_or_default();
+    let response = routes.iter().fold(response, |response, uri| response.header("Service-Route", &format!("<{uri}>")));
     Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
 }
 
-/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call).
+/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call). What the INVITE
+/// requires is between the two that will talk (RFC 3261 §8.3).
 fn redirect(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     let pbx = core
         .peers
