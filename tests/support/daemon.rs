@@ -141,6 +141,11 @@ impl Daemon {
         assert!(status.success(), "hookswitch ended with {status}:\n{}", self.process.output());
     }
 
+    /// Has it read again what can be read again (SIGHUP).
+    pub fn reload(&self) {
+        self.process.signal("HUP");
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -14,6 +14,7 @@ use crate::sip::registrar::{self, Overflow, Policy};
 use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
 use super::counts::{self, Counts};
+use super::flows::{FlowId, Flows};
 use super::hep::Hep;
 use super::mirror::{Mirror, Origin};
 use super::peers::Peers;
@@ -31,6 +32,8 @@ pub(super) struct Core {
     pub salt: Salt,
     /// Of all replica listeners: a PBX may have several.
     pub publications: Publications,
+    /// Of all registrars: a phone may come back on another listener.
+    pub flows: Flows,
 }
 
 /// One named listener, shared by its sockets and connections.
@@ -51,6 +54,8 @@ pub(super) struct Front {
 pub(super) struct Peer {
     pub source: SocketAddr,
     pub transport: Transport,
+    /// The connection, where there is one.
+    pub flow: Option<FlowId>,
 }
 
 /// What to do about a message. Over a stream the answer goes back on its connection, over UDP to `to`.
@@ -118,6 +123,7 @@ impl Core {
             policy,
             salt,
             publications: Publications::new(),
+            flows: Flows::new(u64::from(registrar.connection_grace_s) * 1000),
         }
     }
 
@@ -197,6 +203,18 @@ impl Front {
     /// Whether anything may be sent back at all.
     pub(super) fn is_mute(&self) -> bool {
         matches!(self.desk, Desk::Mirror(_) | Desk::Hep(_))
+    }
+
+    /// A new connection from `source`.
+    pub(super) fn connected(&self, source: SocketAddr, transport: Transport) -> Peer {
+        Peer { source, transport, flow: Some(self.core.flows.open()) }
+    }
+
+    /// The connection of `peer` was closed, and not because we end.
+    pub(super) fn disconnected(&self, peer: &Peer) {
+        if let Some(flow) = peer.flow {
+            self.core.flows.closed(flow, self.clock.now().tick);
+        }
     }
 
     /// Whether messages come wrapped in HEP.

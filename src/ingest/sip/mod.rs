@@ -5,6 +5,7 @@
 //! pending table until the journal has committed it.
 
 mod counts;
+mod flows;
 mod front;
 mod heard;
 mod hep;
@@ -29,6 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -96,7 +98,8 @@ impl Listeners {
         .collect()
     }
 
-    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends.
+    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. A change
+    /// of `reload` has certificates read again at once.
     ///
     /// # Errors
     /// When a socket can't be handed to the runtime, or the system gives no random bytes.
@@ -107,16 +110,24 @@ impl Listeners {
         sites: Sites,
         clock: &Clock,
         tasks: &TaskTracker,
+        reload: &watch::Receiver<u64>,
         stop: &CancellationToken,
     ) -> io::Result<()> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));
-        if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Replica) {
+        let answers = |mode| matches!(mode, config::Mode::Registrar | config::Mode::Replica);
+        if self.bound.iter().any(|(listener, _)| answers(listener.mode)) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
         }
         for (listener, sockets) in self.bound {
-            let certificate = listener.certificate.clone();
+            let handshake = listener.certificate.clone().map(|certificate| {
+                let handshake = Handshake::new(&certificate, config.limits.message_wait_ms());
+                let every = Duration::from_secs(config.limits.certificate_check_s.into());
+                let name = listener.name.clone();
+                tasks.spawn(handshake.clone().follow(name, certificate, every, reload.clone(), stop.clone()));
+                handshake
+            });
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
@@ -134,8 +145,7 @@ impl Listeners {
                     Bound::Tls(socket) => {
                         let socket = tokio::net::TcpListener::from_std(socket)?;
                         // The configuration has none only without such an address.
-                        let Some(certificate) = &certificate else { continue };
-                        let handshake = Handshake::new(certificate.server(), front.limits.message_wait_ms());
+                        let Some(handshake) = handshake.clone() else { continue };
                         tasks.spawn(tcp::serve(front.clone(), socket, Some(handshake), stop.clone()));
                     }
                 }
@@ -145,15 +155,18 @@ impl Listeners {
     }
 }
 
-/// Ends publications in time, until `stop`.
+/// Ends publications and the bindings of closed connections in time, until `stop`.
 async fn expire(core: Arc<Core>, clock: Clock, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EXPIRE_EVERY) => core.publications.expire(&core, clock.now()),
+            () = tokio::time::sleep(EXPIRE_EVERY) => {
+                core.publications.expire(&core, clock.now());
+                core.flows.expire(&core.registry, clock.now());
+            }
         }
     }
 }
 
-/// How late a publication may end.
+/// How late a publication or a binding may end.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
