@@ -249,6 +249,7 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
     let (chain, key) = certificate(folder.path(), "tls");
     let text = uncommented.collect::<Vec<_>>().join("\n");
     let text = text.replace("/etc/hookswitch/tls.crt", &chain).replace("/etc/hookswitch/tls.key", &key);
+    let text = text.replace("/etc/hookswitch/phones-ca.crt", &chain);
     let config = parse(&text).unwrap();
     assert!(config.listeners.iter().any(|listener| listener.certificate.is_some()));
     assert_eq!(config.listeners.len(), 5);
