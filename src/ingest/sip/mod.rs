@@ -4,11 +4,14 @@
 //! asks the mode's desk; the desk decides and changes the registry. A reply that tells of a change waits in its socket's
 //! pending table until the journal has committed it.
 
+mod attempts;
+mod auth;
 mod counts;
 mod front;
 mod heard;
 mod hep;
 mod mirror;
+mod nonces;
 mod peers;
 mod pending;
 mod publications;
@@ -37,6 +40,7 @@ use crate::registry::Registry;
 use crate::sip::Salt;
 
 use super::site::Sites;
+use auth::Seed;
 use front::{Core, Front};
 use socket::Bound;
 use tls::Handshake;
@@ -110,7 +114,17 @@ impl Listeners {
     ) -> io::Result<()> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
-        let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));
+        let mut seed = [0; 64];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let void = registry.secrets_beyond(&config.registrar.realm);
+        if void > 0 {
+            tracing::warn!(
+                devices = void,
+                realm = config.registrar.realm,
+                "passwords were set under another realm and prove nothing under this one; set them again, or registrar.realm back"
+            );
+        }
+        let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt), Seed(seed)));
         if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Replica) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
         }

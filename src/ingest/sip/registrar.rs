@@ -1,5 +1,6 @@
 //! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
 
+use crate::config;
 use crate::model::BindingSource;
 use crate::sip::registrar::{RegisterRequest, decide};
 use crate::sip::{Method, Refusal, Uri};
@@ -11,17 +12,18 @@ use super::transactions::{Transactions, no_transaction};
 /// The mode's memory, shared by the listener's sockets.
 pub(super) struct Registrar {
     transactions: Transactions,
+    auth: config::Auth,
 }
 
 impl Registrar {
-    pub(super) fn new() -> Self {
-        Self { transactions: Transactions::new() }
+    pub(super) fn new(auth: config::Auth) -> Self {
+        Self { transactions: Transactions::new(), auth }
     }
 
     /// Judges a request that has all it must have.
     pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
         match request.method {
-            Method::Register => register(core, request),
+            Method::Register => register(core, request, self.auth),
             Method::Options => Ok(Decision {
                 status: 200,
                 response: request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED),
@@ -41,9 +43,13 @@ impl Registrar {
     }
 }
 
-fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Result<Decision, Refusal> {
     let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
+    // Whoever has set a password expects it to be asked for, whatever else the listener lets in.
+    if auth == config::Auth::Digest || core.registry.has_secret(target.device()) {
+        core.auth.check(core, request, &target)?;
+    }
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
