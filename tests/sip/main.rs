@@ -1,5 +1,6 @@
 //! SIP listeners through the real binary's sockets.
 
+mod digest;
 mod hep;
 mod mirror;
 mod registrar;

@@ -10,7 +10,7 @@ use crate::model::{DeviceId, Ha1};
 use crate::registry::Target;
 use crate::sip::digest::{self, Algorithm, Authorization, AuthorizationFault};
 use crate::sip::syntax::unfold;
-use crate::sip::{Name, Refusal, Uri};
+use crate::sip::{Name, Refusal};
 
 use super::attempts::{Attempt, Attempts, TooMany};
 use super::front::{Core, Request};
@@ -65,10 +65,8 @@ impl Auth {
             Ok(None) => return Err(self.challenge(core, request, target.device(), None)),
             Err(fault) => return Err(self.unusable(core, request, target.device(), fault)),
         };
-        // A proxy may have changed the Request-URI on the way (RFC 3261 §22.4).
-        if !self.is_trusted(core, request) && !is_about(shown.uri, request.message.request_uri().unwrap_or_default()) {
-            return Err(Refusal::new(400, "Bad Authorization Header", "digest_uri"));
-        }
+        // The URI that was hashed is not held against the Request-URI: phones and proxies write what they like there (RFC 3261
+        // §22.4 lets them differ), and a REGISTER has no other resource than this registrar, whose nonce it is.
         let (source, now) = (request.peer.source.ip(), request.now.tick);
         let Ok(nonce) = self.nonces.read(shown.nonce, source, now) else {
             return Err(self.challenge(core, request, target.device(), Some(Stale)));
@@ -157,17 +155,6 @@ impl Auth {
     /// A PBX or its proxy sends for many phones and has limits of its own.
     fn is_trusted(&self, core: &Core, request: &Request<'_, '_>) -> bool {
         core.peers.claimed(request.peer.source.ip()).is_some()
-    }
-}
-
-/// Whether the URI that was hashed names the domain that the request went to.
-fn is_about(hashed: &str, request_uri: &str) -> bool {
-    if hashed == request_uri {
-        return true;
-    }
-    match (Uri::parse(hashed), Uri::parse(request_uri)) {
-        (Ok(hashed), Ok(request)) => hashed.key().host == request.key().host,
-        _ => false,
     }
 }
 
