@@ -161,7 +161,7 @@ fn limits(config: &Config) -> Limits {
 /// Makes what an empty database needs; the answer is the admin's token, which nobody could make otherwise.
 async fn first_token(registry: &Registry, data_dir: &DataDir) -> Result<Option<(Secret, PathBuf)>, StartError> {
     let defaults = registry.ensure_defaults()?;
-    registry.committed(defaults.seq).await?;
+    registry.committed_patiently(defaults.seq).await?;
     // Not "was it made just now": a start that was cut off here must not leave a database nobody can enter.
     if !registry.tokens.is_empty() {
         return Ok(None);
@@ -171,7 +171,7 @@ async fn first_token(registry: &Registry, data_dir: &DataDir) -> Result<Option<(
     // the other way round nobody would ever know the token.
     let file = data_dir.keep_secret(FIRST_TOKEN, secret.reveal())?;
     let seq = registry.create_token(admin_token(registry, &defaults, &secret, "first start"))?.seq;
-    registry.committed(seq).await?;
+    registry.committed_patiently(seq).await?;
     Ok(Some((secret, file)))
 }
 

@@ -147,7 +147,7 @@ impl Offline {
             created_at: self.registry.clock().now().unix,
         };
         let stored = self.registry.create_user(user)?;
-        self.registry.committed(stored.seq.max(defaults.seq)).await?;
+        self.registry.committed_patiently(stored.seq.max(defaults.seq)).await?;
         Ok(stored.value.id)
     }
 
@@ -174,7 +174,7 @@ impl Offline {
             expires_at: None,
         };
         let stored = self.registry.create_token(token)?;
-        self.registry.committed(stored.seq.max(defaults.seq)).await?;
+        self.registry.committed_patiently(stored.seq.max(defaults.seq)).await?;
         Ok(secret)
     }
 }

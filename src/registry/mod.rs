@@ -43,6 +43,7 @@ mod wheel;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
 
@@ -195,7 +196,19 @@ impl Registry {
     /// # Errors
     /// [`NotStored`]: the change stays and is stored when it can be; ask again.
     pub async fn committed(&self, seq: Seq) -> Result<(), NotStored> {
-        self.journal.committed(seq, self.limits.commit_wait).await?;
+        self.committed_within(seq, self.limits.commit_wait).await
+    }
+
+    /// The same for who has time, as at the start and on the command line: a disk that is slow for a while fails nothing.
+    ///
+    /// # Errors
+    /// [`NotStored`] after half a minute.
+    pub async fn committed_patiently(&self, seq: Seq) -> Result<(), NotStored> {
+        self.committed_within(seq, PATIENCE.max(self.limits.commit_wait)).await
+    }
+
+    async fn committed_within(&self, seq: Seq, wait: Duration) -> Result<(), NotStored> {
+        self.journal.committed(seq, wait).await?;
         // Who gets an answer finds that the news of it is out.
         self.release();
         Ok(())
@@ -367,3 +380,5 @@ const ACCOUNT_DEPTH_MAX: usize = 8;
 
 /// Changes a slow site task may lag behind before it must look at everything again.
 const CHANGES_MAX: usize = 4_096;
+/// How long the start and the command line wait for the database.
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -71,6 +71,20 @@ fn every_leg_that_starts_ends_and_nothing_is_told_of_it_after() {
     }
 }
 
+#[test]
+fn a_channel_that_rings_before_its_dial_is_told_is_dialled_all_the_same() {
+    let text = fs::read_to_string(folder().join("asterisk22-outbound-answered.ami")).expect("a fixture can be read");
+    let mut messages: Vec<&str> = text.split_inclusive("\r\n\r\n").collect();
+    let of = |event: &str| messages.iter().position(|message| message.starts_with(&format!("Event: {event}\r\n")));
+    let (dial, ringing) = (of("DialBegin").expect("a dial"), of("Newstate").expect("a state"));
+    assert!(dial < ringing && messages[ringing].contains("ChannelStateDesc: Ringing"));
+    // As on a busy machine.
+    let late = messages.remove(dial);
+    messages.insert(ringing, late);
+    let as_it_was = told([text.as_bytes()]);
+    assert_eq!(told([messages.concat().as_bytes()]), as_it_was);
+}
+
 /// The text of one recording's expectation, for tests that look at what matters in it.
 pub fn lines_of(name: &str) -> Vec<String> {
     told([fs::read(folder().join(format!("{name}.ami"))).expect("a fixture can be read").as_slice()])

@@ -228,7 +228,10 @@ fn every_snapshot_tells_the_phones_once_and_as_they_are() {
 #[test]
 fn a_call_id_that_was_not_there_yet_is_asked_for_again_when_the_phone_rings() {
     let made = "Event: Newchannel\nChannel: PJSIP/101-02\nChannelState: 0\nUniqueid: 1.2\n\n";
-    let rings = "Event: Newstate\nChannel: PJSIP/101-02\nChannelState: 5\nUniqueid: 1.2\n\n";
+    let rings = concat!(
+        "Event: DialBegin\nDestChannel: PJSIP/101-02\nDestChannelState: 0\nDestUniqueid: 1.2\nDialString: 101\n\n",
+        "Event: Newstate\nChannel: PJSIP/101-02\nChannelState: 5\nUniqueid: 1.2\n\n",
+    );
     let nothing = "Response: Success\nActionID: hookswitch-call-id-1.2\nVariable: CHANNEL(pjsip,call-id)\nValue: \n\n";
     assert_eq!(asked_of(made), 1);
     assert_eq!(asked_of(&format!("{made}{nothing}")), 1, "nothing has changed yet");

@@ -102,6 +102,11 @@ impl Daemon {
         token.trim().to_owned()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where the listener of this name listens, as the daemon says; for one that was given port 0.
     pub fn listening(&self, name: &str, protocol: &str) -> SocketAddr {
         let output = self.output();

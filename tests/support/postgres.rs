@@ -18,6 +18,7 @@ pub struct Server {
     binaries: PathBuf,
     folder: TempDir,
     port: u16,
+    fsync: &'static str,
     running: Mutex<Option<Child>>,
     databases: AtomicU32,
 }
@@ -36,14 +37,29 @@ impl Server {
 
     /// A server of one's own, to stop and to stall.
     pub fn start_new() -> Self {
+        Self::start_with("off")
+    }
+
+    /// A server of one's own that writes to the disk before it says so, as real ones do; to measure against.
+    pub fn durable() -> Self {
+        Self::start_with("on")
+    }
+
+    fn start_with(fsync: &'static str) -> Self {
         let binaries = binaries();
         let folder = TempDir::with_prefix("hookswitch-pg-").expect("a temporary folder");
         if let Some(owner) = owner() {
             run(Command::new("chown").arg(owner).arg(folder.path()));
         }
         fill(&folder.path().join("data"), &binaries);
-        let server =
-            Self { binaries, folder, port: free_port(), running: Mutex::new(None), databases: AtomicU32::new(0) };
+        let server = Self {
+            binaries,
+            folder,
+            port: free_port(),
+            fsync,
+            running: Mutex::new(None),
+            databases: AtomicU32::new(0),
+        };
         server.start();
         server
     }
@@ -64,7 +80,7 @@ impl Server {
         shell.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
         shell.args(["-h", "127.0.0.1", "-p"]).arg(self.port.to_string());
         // The server must survive us only as far as these tests need: fsync is for real sites.
-        shell.args(["-c", "fsync=off", "-c", "max_connections=100"]);
+        shell.args(["-c", &format!("fsync={}", self.fsync), "-c", "max_connections=100"]);
         shell.current_dir(self.folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // What ends a test's group at a timeout must leave the shell to do its work.
         let child = shell.process_group(0).spawn().expect("sh starts");
@@ -74,6 +90,12 @@ impl Server {
             assert!(Instant::now() < deadline, "postgres does not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The process id of its main process.
+    pub fn id(&self) -> u32 {
+        let pid = fs::read_to_string(self.folder.path().join("pid")).expect("it runs");
+        pid.trim().parse().expect("a process id")
     }
 
     /// Stops it at once, as a reboot would.

@@ -27,6 +27,11 @@ impl Process {
         Self { name: name.to_owned(), child, log: log.to_path_buf(), swept: false }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed.
     pub fn output(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()

@@ -59,6 +59,10 @@ pub(super) struct Marks {
     pub elsewhere: bool,
     /// It sent its call elsewhere.
     pub referred: bool,
+    /// It was found in a list: the dial it was made by may be long past.
+    pub listed: bool,
+    /// It was seen ringing before the dial it was made by.
+    pub rings: bool,
 }
 
 /// Which way a channel was made.
@@ -100,6 +104,12 @@ pub(super) struct Listed {
 impl Channel {
     pub fn is_told(&self) -> bool {
         self.told >= Told::Started
+    }
+
+    /// Whether the dial it was made by is still to come. Asterisk tells of states and of dials on ways of their own: on a
+    /// busy machine a channel rings before it is dialled, and only the dial says whom it is for.
+    pub fn awaits_dial(&self) -> bool {
+        !self.is_told() && self.way == Way::Unknown && self.dial_string.is_none() && !self.marks.listed
     }
 
     pub fn endpoint(&self) -> Option<&str> {

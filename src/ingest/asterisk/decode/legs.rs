@@ -136,6 +136,11 @@ impl Decoder {
         }
         match state {
             RING => self.came_in(uniqueid, &format!("{event} Ring"), out),
+            RINGING if channel.awaits_dial() => {
+                if let Some(channel) = self.channels.get_mut(uniqueid) {
+                    channel.marks.rings = true;
+                }
+            }
             RINGING => {
                 self.went_out(uniqueid, event, out);
                 self.told(uniqueid, Told::Rang, &format!("{event} Ringing"), out);
@@ -186,6 +191,9 @@ impl Decoder {
             }
         }
         self.went_out(&dest, event, out);
+        if self.channels.get(&dest).is_some_and(|channel| channel.marks.rings) {
+            self.told(&dest, Told::Rang, "Newstate Ringing", out);
+        }
         match status.as_str() {
             "RINGING" => self.told(&dest, Told::Rang, &format!("{event} RINGING"), out),
             "PROGRESS" => self.told(&dest, Told::Rang, &format!("{event} PROGRESS"), out),
@@ -350,6 +358,7 @@ impl Decoder {
                 return;
             }
             let state = state_of(message, Side::MAIN).unwrap_or(0);
+            channel.marks.listed = true;
             channel.way = way_of_listed(message, uniqueid, &channel, state);
             self.channels.list.push(Listed { uniqueid: uniqueid.into(), channel, state });
             return;
