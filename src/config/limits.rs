@@ -13,6 +13,9 @@ pub struct Registrar {
     pub expires_min_s: u32,
     /// `expires_max_s`: longer wishes are cut to this. Default 7200.
     pub expires_max_s: u32,
+    /// `expires_deviation_percent`: how much shorter than that a granted time may be, by chance, so that phones don't all
+    /// come back at once. Default 0.
+    pub expires_deviation_percent: u32,
     /// `contacts_max`: bindings of one address-of-record; the oldest goes first. Default 10.
     pub contacts_max: u32,
     /// `realm`: whose passwords phones are asked for; best a name of yours, chosen before the first password is set, since
@@ -72,6 +75,7 @@ impl Registrar {
         let expires_default_s = number(&mut section, "expires_default_s", 3600, 1, MONTH_S);
         let expires_min_s = number(&mut section, "expires_min_s", 60, 1, 3600);
         let expires_max_s = number(&mut section, "expires_max_s", 7200, 1, MONTH_S);
+        let expires_deviation_percent = number(&mut section, "expires_deviation_percent", 0, 0, 50);
         let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
         if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
             let what = "must lie between expires_min_s and expires_max_s";
@@ -91,6 +95,7 @@ impl Registrar {
             "expires_default_s",
             "expires_min_s",
             "expires_max_s",
+            "expires_deviation_percent",
             "contacts_max",
             "realm",
             "digest_algorithms",
@@ -101,6 +106,7 @@ impl Registrar {
             expires_default_s,
             expires_min_s,
             expires_max_s,
+            expires_deviation_percent,
             contacts_max,
             realm,
             digest_algorithms,

@@ -16,7 +16,8 @@ use super::query::{Ids, Listed, Page, Paging};
 use super::responses::{Creating, Editing, Listing, Reading};
 use super::state::AppState;
 use super::values;
-use crate::model::{Account, AccountId, AccountSettings, NumberPlan};
+use crate::model::{Account, AccountId, AccountSettings, NumberPlan, RegistrationSettings};
+use crate::sip::{Scheme, Uri};
 
 /// The routes of this file.
 pub fn router() -> OpenApiRouter<AppState> {
@@ -169,9 +170,38 @@ impl AccountEdit {
         values::dialled("/number_plan/outside_prefix", plan.outside_prefix.as_deref())?;
         let name = values::name("/name", &self.name)?;
         let domains = values::domains("/domains", &self.domains)?;
+        check_registration(&self.settings.registration)?;
         Ok(Self { name, domains, ..self })
     }
 }
+
+fn check_registration(settings: &RegistrationSettings) -> Result<()> {
+    const AT: &str = "/settings/registration";
+    let numbers = [
+        ("expires_min_s", settings.expires_min_s, 1..=3_600),
+        ("expires_default_s", settings.expires_default_s, 1..=MONTH_S),
+        ("expires_max_s", settings.expires_max_s, 1..=MONTH_S),
+        ("expires_deviation_percent", settings.expires_deviation_percent.map(u32::from), 0..=50),
+        ("contacts_max", settings.contacts_max, 1..=100),
+    ];
+    for (member, value, range) in numbers {
+        value.map_or(Ok(()), |value| values::within(&format!("{AT}/{member}"), value, range))?;
+    }
+    values::list(&format!("{AT}/third_parties"), &settings.third_parties)?;
+    for (index, user) in settings.third_parties.iter().enumerate() {
+        values::name(&format!("{AT}/third_parties/{index}"), user)?;
+    }
+    values::list(&format!("{AT}/service_route"), &settings.service_route)?;
+    for (index, route) in settings.service_route.iter().enumerate() {
+        let is_route = Uri::parse(route).is_ok_and(|uri| matches!(uri.scheme, Scheme::Sip | Scheme::Sips));
+        if !is_route {
+            return Err(Problem::invalid(format!("{AT}/service_route/{index}"), "that is not a SIP URI"));
+        }
+    }
+    Ok(())
+}
+
+const MONTH_S: u32 = 30 * 86_400;
 
 const LIST: &str = "accounts";
 
@@ -245,6 +275,13 @@ mod tests {
             (json!({"number_plan": {"default_country": "usa"}}), 422, "/number_plan/default_country"),
             (json!({"domains": ["ok.example", "not a host"]}), 422, "/domains/1"),
             (json!({"name": ""}), 422, "/name"),
+            (json!({"settings": {"registration": {"contacts_max": 0}}}), 422, "/settings/registration/contacts_max"),
+            (json!({"settings": {"registration": {"overflow": "no"}}}), 400, "/settings/registration/overflow"),
+            (
+                json!({"settings": {"registration": {"service_route": ["edge"]}}}),
+                422,
+                "/settings/registration/service_route/0",
+            ),
             (json!({"parent": office.account}), 422, "/parent"),
             (json!({"id": office.account}), 400, "/id"),
         ] {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AccountId, UnixMillis};
+use super::{AccountId, RegistrationSettings, UnixMillis};
 
 /// A tenant. Everything belongs to exactly one; a parent (agency) may manage its children.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -57,7 +57,7 @@ impl Default for NumberPlan {
     }
 }
 
-/// Account-wide choices about popups.
+/// Account-wide choices: what pops, and how phones register.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccountSettings {
@@ -69,6 +69,8 @@ pub struct AccountSettings {
     pub internal_popups: bool,
     /// Whether a user's queues are set by hand or follow the PBX's membership.
     pub user_queues: UserQueues,
+    /// How its phones register here.
+    pub registration: RegistrationSettings,
 }
 
 /// When a queue call notifies the users whose queues hold it.

@@ -92,9 +92,15 @@ fn split(value: &str) -> Option<(Option<Cow<'_, str>>, &str, &str)> {
             let (uri, rest) = bracketed(&value[at..])?;
             Some((named(unfold(trim(&value[..at]))), uri, rest))
         }
-        Some(at) => Some((None, trim(&value[..at]), &value[at..])),
-        None => Some((None, value, "")),
+        Some(at) => Some((None, bare(trim(&value[..at]))?, &value[at..])),
+        None => Some((None, bare(value)?, "")),
     }
+}
+
+/// A URI without angle brackets, which must have neither comma nor question mark (RFC 3261 §20): nobody could say
+/// what is its and what the header's.
+fn bare(uri: &str) -> Option<&str> {
+    memchr2(b',', b'?', uri.as_bytes()).is_none().then_some(uri)
 }
 
 /// `<uri>rest`
@@ -137,8 +143,18 @@ mod tests {
 
     #[test]
     fn a_broken_value_names_its_header() {
-        for bad in ["", "<sip:a@b", r#""open <sip:a@b>"#, "<>", "<sip:a@b> x", "Anna", r#""Anna" sip:a@b"#, "<sip:a b>"]
-        {
+        for bad in [
+            "",
+            "<sip:a@b",
+            r#""open <sip:a@b>"#,
+            "<>",
+            "<sip:a@b> x",
+            "Anna",
+            r#""Anna" sip:a@b"#,
+            "<sip:a b>",
+            "sip:a@b?Route=c",
+            "sip:a,b@c;tag=1",
+        ] {
             let error = NameAddr::parse(bad, "From").unwrap_err();
             assert_eq!(error.to_string(), "Bad From Header", "{bad}");
         }

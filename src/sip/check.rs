@@ -4,6 +4,7 @@ use super::fault::{HeaderError, HeaderFault};
 use super::name::Name;
 use super::refusal::Refusal;
 use super::scan::Message;
+use super::syntax::has_empty_parts;
 use super::uri::{Scheme, Uri, UriError};
 
 /// Checks version, Request-URI, Via, From, To, Call-ID, `CSeq`, Max-Forwards and Content-Length of a request.
@@ -16,7 +17,7 @@ pub fn check(message: &Message<'_>) -> Result<(), Refusal> {
     if !message.is_version_2() {
         return Err(Refusal::new(505, "Version Not Supported", "version"));
     }
-    message.top_via()?;
+    check_vias(message)?;
     message.from()?;
     message.to()?;
     message.try_call_id()?;
@@ -30,10 +31,22 @@ pub fn check(message: &Message<'_>) -> Result<(), Refusal> {
     check_max_forwards(message)?;
     match Uri::parse(message.request_uri().unwrap_or_default()) {
         Ok(Uri { scheme: Scheme::Other, .. }) => Err(Refusal::new(416, "Unsupported URI Scheme", "uri_scheme")),
+        // RFC 3261 §19.1.1: a Request-URI has no headers.
+        Ok(uri) if !uri.headers.is_empty() => Err(Refusal::new(400, "Bad Request-URI", "request_uri")),
         Ok(_) => Ok(()),
         Err(UriError::TooLong) => Err(Refusal::new(414, "Request-URI Too Long", "request_uri_too_long")),
         Err(_) => Err(Refusal::new(400, "Bad Request-URI", "request_uri")),
     }
+}
+
+/// The top field must be of our version and without separators that separate nothing (RFC 4475 §3.1.2.1).
+fn check_vias(message: &Message<'_>) -> Result<(), HeaderError> {
+    let via = message.top_via()?;
+    let field = message.header(Name::Via).unwrap_or_default();
+    if via.is_version_2 && !has_empty_parts(field) {
+        return Ok(());
+    }
+    Err(HeaderError::new(Name::Via.text(), HeaderFault::Malformed))
 }
 
 fn check_max_forwards(message: &Message<'_>) -> Result<(), HeaderError> {
@@ -63,6 +76,9 @@ mod tests {
         for (from, to, expected) in [
             ("Via: SIP/2.0/UDP h\r\n", "", "400 Missing Via"),
             ("SIP/2.0/UDP h", "UDP", "400 Bad Via Header"),
+            ("SIP/2.0/UDP h", "SIP/3.0/UDP h", "400 Bad Via Header"),
+            ("SIP/2.0/UDP h", "SIP/2.0/UDP h;;rport", "400 Bad Via Header"),
+            ("sip:pbx.example", "sip:pbx.example?Subject=x", "400 Bad Request-URI"),
             ("From: <sip:a@b>", "From: <sip:a@", "400 Bad From Header"),
             ("To: <sip:a@b>\r\n", "", "400 Missing To"),
             ("To: <sip:a@b>", "To: <sip:a@b>\r\nt: <sip:c@d>", "400 Multiple To Headers"),

@@ -6,7 +6,7 @@ use super::address::{Contact, NameAddr};
 use super::cseq::{CSeq, Method};
 use super::fault::{HeaderError, HeaderFault};
 use super::name::Name;
-use super::syntax::{has_any, list, split_first};
+use super::syntax::{are_nuls_quoted, has_any, list, split_first};
 use super::via::Via;
 
 /// A scanned message. Values come trimmed; a folded one still holds its line breaks (see [`super::syntax::unfold`]).
@@ -167,7 +167,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// When it is missing, repeated or malformed.
     pub fn from(&self) -> Result<NameAddr<'a>, HeaderError> {
-        NameAddr::parse(self.only(Name::From)?, Name::From.text())
+        NameAddr::parse(self.only_address(Name::From)?, Name::From.text())
     }
 
     /// To.
@@ -175,7 +175,7 @@ impl<'a> Message<'a> {
     /// # Errors
     /// When it is missing, repeated or malformed.
     pub fn to(&self) -> Result<NameAddr<'a>, HeaderError> {
-        NameAddr::parse(self.only(Name::To)?, Name::To.text())
+        NameAddr::parse(self.only_address(Name::To)?, Name::To.text())
     }
 
     /// The topmost Via value.
@@ -241,6 +241,16 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn fault(&self) -> Option<HeaderError> {
         self.fault
+    }
+
+    /// As [`Message::only`], but display names may hold zero bytes in quoted pairs, as the grammar allows.
+    fn only_address(&self, name: Name) -> Result<&'a str, HeaderError> {
+        let error = match self.only(name) {
+            Err(error) if error.fault == HeaderFault::Nul => error,
+            result => return result,
+        };
+        let value = self.raw_headers(name).next().and_then(|value| std::str::from_utf8(value).ok());
+        value.filter(|value| are_nuls_quoted(value)).ok_or(error)
     }
 
     fn of(&self, name: Name) -> impl Iterator<Item = &Field> {

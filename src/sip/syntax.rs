@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memchr3};
+use memchr::{memchr, memchr2, memchr2_iter, memchr3};
 
 /// `text` without the blanks and line breaks around it.
 #[must_use]
@@ -47,6 +47,36 @@ pub fn split_first(value: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether a list of values with parameters has a semicolon or comma after which nothing comes. Not asked of values
+/// with quotes, in which they may stand.
+#[must_use]
+pub fn has_empty_parts(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    if memchr(b'"', bytes).is_some() {
+        return false;
+    }
+    memchr2_iter(b';', b',', bytes).any(|at| {
+        let rest = bytes.get(at + 1..).unwrap_or_default();
+        rest.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| matches!(byte, b';' | b','))
+    })
+}
+
+/// Whether each zero byte of `text` stands in a quoted pair of the quoted string that `text` starts with.
+#[must_use]
+pub fn are_nuls_quoted(text: &str) -> bool {
+    let Some(close) = closing_quote(text).filter(|_| text.starts_with('"')) else { return false };
+    let (quoted, rest) = text.as_bytes().split_at(close);
+    let mut bytes = quoted.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            0 => return false,
+            b'\\' => _ = bytes.next(),
+            _ => {}
+        }
+    }
+    memchr(0, rest).is_none()
+}
+
 /// The text of a quoted string or token: outer quotes removed and `\x` pairs undone, folding undone.
 #[must_use]
 pub fn unquote(text: &str) -> Cow<'_, str> {
@@ -59,7 +89,8 @@ pub fn unquote(text: &str) -> Cow<'_, str> {
     let mut characters = inner.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\\' => out.extend(characters.next()),
+            // A zero byte may stand in a quoted pair (RFC 4475 §3.1.1.2), but no store can keep it.
+            '\\' => out.extend(characters.next().filter(|character| *character != '\0')),
             '\r' | '\n' => {}
             other => out.push(other),
         }
@@ -204,6 +235,25 @@ mod tests {
         assert_eq!(params.find("none"), None);
         assert_eq!(Params::parse("x=1"), None);
         assert_eq!(Params::parse(";x=\"1"), None, "what is written after it would become part of it");
+    }
+
+    #[test]
+    fn separators_that_separate_nothing_are_seen() {
+        for good in ["a", "a;b", "a ; b , c;d=e", r#"a;b=";;,""#] {
+            assert!(!has_empty_parts(good), "{good}");
+        }
+        for bad in ["a;", "a;;b", "a; ;b", "a;,b", "a,", "a,;b"] {
+            assert!(has_empty_parts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn zero_bytes_are_taken_in_quoted_pairs_only() {
+        assert!(are_nuls_quoted("\"a\\\0b\" <sip:a@b>"));
+        for bad in ["\"a\0b\" <sip:a@b>", "\"a\\\\\0b\" <sip:a@b>", "\"a\" <sip:a\\\0@b>", "a\\\0 <sip:a@b>"] {
+            assert!(!are_nuls_quoted(bad), "{bad:?}");
+        }
+        assert_eq!(unquote("\"a\\\0b\""), "ab");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! SIP, SIPS and tel URIs, read in place (RFC 3261 §19.1, RFC 3966).
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use memchr::{memchr, memchr2};
 
@@ -187,7 +187,9 @@ impl Scheme {
 pub fn host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
     let (host, rest) = if text.starts_with('[') {
         let close = memchr(b']', text.as_bytes()).ok_or(UriError::Host)?;
-        text[1..close].parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
+        if !is_ipv6(&text[1..close]) {
+            return Err(UriError::Host);
+        }
         text.split_at(close + 1)
     } else {
         text.split_at(memchr(b':', text.as_bytes()).unwrap_or(text.len()))
@@ -206,6 +208,16 @@ pub fn host_port(text: &str) -> Result<(&str, Option<u16>), UriError> {
         None => return Err(UriError::Host),
     };
     Ok((host, port))
+}
+
+/// An IPv6 address. The third colon that RFC 3261's grammar puts before an IPv4 part is let pass (RFC 5118 §4.10).
+fn is_ipv6(text: &str) -> bool {
+    let without_third_colon = || {
+        let (head, v4) = text.split_once(":::")?;
+        v4.parse::<Ipv4Addr>().ok()?;
+        format!("{head}::{v4}").parse::<Ipv6Addr>().ok()
+    };
+    text.parse::<Ipv6Addr>().is_ok() || without_third_colon().is_some()
 }
 
 fn split_params(text: &str) -> (&str, &str) {
@@ -266,6 +278,8 @@ mod tests {
         assert_eq!(error("sip:a@b@c"), UriError::Host);
         assert_eq!(error("sip:a@[::1"), UriError::Host);
         assert_eq!(error("sip:a@[x]"), UriError::Host);
+        assert_eq!(error("sip:a@[2001:db8:::1]"), UriError::Host);
+        assert!(Uri::parse("sip:a@[2001:db8:::192.0.2.1]").is_ok());
         assert_eq!(error("sip:a@[::1]x"), UriError::Host);
         assert_eq!(error("sip:a@b:"), UriError::Port);
         assert_eq!(error("sip:a@b:70000"), UriError::Port);

@@ -24,13 +24,15 @@ pub struct Via<'a> {
     pub params: Params<'a>,
     /// Everything before the parameters, as written.
     pub sent: &'a str,
+    /// Whether it says `SIP/2.0`; a request of another version still has to find its way back with a 505.
+    pub is_version_2: bool,
 }
 
 impl<'a> Via<'a> {
-    /// Reads one value (not a comma list). Blanks around the slashes and the colon are allowed, any case of `SIP/2.0`.
+    /// Reads one value (not a comma list). Blanks around the slashes and the colon are allowed, any case of `SIP`.
     ///
     /// # Errors
-    /// When it is not `SIP/2.0/transport sent-by` with parameters.
+    /// When it is not `SIP/version/transport sent-by` with parameters.
     pub fn parse(value: &'a str) -> Result<Self, HeaderError> {
         Self::read(trim(value)).ok_or(HeaderError::new(Name::Via.text(), HeaderFault::Malformed))
     }
@@ -41,7 +43,9 @@ impl<'a> Via<'a> {
         let params = Params::parse(params)?;
         let mut parts = sent.splitn(3, '/');
         let (protocol, version) = (trim(parts.next()?), trim(parts.next()?));
-        if !protocol.eq_ignore_ascii_case("SIP") || version != "2.0" {
+        let is_version_2 = version == "2.0";
+        let is_version = is_version_2 || version.split('.').all(is_number) && version.contains('.');
+        if !protocol.eq_ignore_ascii_case("SIP") || !is_version {
             return None;
         }
         let (transport, sent_by) = trim(parts.next()?).split_once([' ', '\t', '\r', '\n'])?;
@@ -49,7 +53,8 @@ impl<'a> Via<'a> {
             return None;
         }
         let (host, port) = sent_by_parts(trim(sent_by))?;
-        let mut via = Self { transport, host, port, branch: None, received: None, rport: None, params, sent };
+        let (branch, received, rport) = (None, None, None);
+        let mut via = Self { transport, host, port, branch, received, rport, params, sent, is_version_2 };
         // The first of each name counts; one pass, for this runs for every message.
         for (name, value) in params.iter() {
             if via.branch.is_none() && name.eq_ignore_ascii_case("branch") {
@@ -75,8 +80,11 @@ fn sent_by_parts(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = text.rsplit_once(':')?;
     let (host, none) = host_port(trim(host)).ok()?;
     let port = trim(port);
-    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    (none.is_none() && digits).then_some((host, Some(port.parse().ok()?)))
+    (none.is_none() && is_number(port)).then_some((host, Some(port.parse().ok()?)))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -92,6 +100,7 @@ mod tests {
         assert_eq!((via.host, via.port, via.rport), ("[2001:db8::1]", Some(5060), Some(Some(9))));
         assert_eq!(via.received, Some("2001:db8::2"));
         assert_eq!(Via::parse("SIP/2.0/UDP [::1]").unwrap().port, None);
+        assert!(via.is_version_2 && !Via::parse("SIP/7.0/UDP h").unwrap().is_version_2);
     }
 
     #[test]
@@ -100,7 +109,8 @@ mod tests {
             "",
             "SIP/2.0/UDP",
             "SIP/2.0 h",
-            "SIP/3.0/UDP h",
+            "SIP/x/UDP h",
+            "SIP/3/UDP h",
             "HTTP/2.0/UDP h",
             "SIP/2.0/UDP h:x",
             "SIP/2.0/UDP h;rport=x",

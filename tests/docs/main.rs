@@ -141,3 +141,22 @@ fn the_freeswitch_page_shows_a_good_configuration_and_asks_for_no_more_rights_th
     let rights = page.blocks("xml").find(|block| block.contains("esl-allowed-events")).expect("it shows a user");
     assert!(rights.contains(&format!("value=\"{EVENTS}\"")), "{rights}");
 }
+
+#[test]
+fn each_test_that_the_standards_page_names_is_there() {
+    let page = std::fs::read_to_string(root().join("docs/standards.md")).unwrap();
+    // Every other piece between backticks is code.
+    let named: Vec<(&str, &str)> =
+        page.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::")).collect();
+    assert!(named.len() > 60, "only {} tests are named", named.len());
+    for (file, name) in named {
+        let source = std::fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        // As a function, or as a row of the table that tests/sipp/answers.rs makes functions of.
+        let is_there = [format!("fn {name}("), format!("\n    {name}: \"")].iter().any(|text| source.contains(text));
+        assert!(is_there, "{file} has no test {name}");
+    }
+}
+
+fn root() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -4,9 +4,11 @@ mod digest;
 mod hep;
 mod mirror;
 mod registrar;
+mod registration;
 mod replica;
 mod start;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod torture;

@@ -8,3 +8,4 @@ mod second_opinion;
 #[path = "../fuzz/targets/mod.rs"]
 #[allow(dead_code, reason = "shared with the fuzz targets")]
 mod targets;
+mod torture;

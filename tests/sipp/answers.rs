@@ -59,6 +59,7 @@ scenarios! {
     a_bad_expires_gets_400_that_names_it: "register-bad-expires",
     a_star_with_a_time_gets_400: "register-star-for-a-while",
     an_unknown_required_extension_gets_420_with_unsupported: "register-extension",
+    a_third_party_without_permission_gets_403: "register-third-party",
     too_short_a_time_gets_423_with_min_expires: "register-brief",
     options_gets_200_with_allow: "options",
     a_known_method_gets_405_with_allow: "subscribe",

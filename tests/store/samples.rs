@@ -8,8 +8,8 @@ use hookswitch::model::{
     Account, AccountId, AccountSettings, Binding, BindingSource, Call, CallId, CallState, CallUser, DeviceId,
     Direction, Leg, LegEnd, LegKey, LegRole, LegState, Link, Member, NumberPlan, Offer, OfferId, OfferState,
     OutboundNotice, Outcome, Parked, Party, Pbx, PbxId, PopOn, Queue, QueueId, QueueLogin, QueueNotice, QueueRule,
-    Reason, Scope, Site, SiteId, Token, TokenId, TrailEntry, Transport, UnixMillis, User, UserAction, UserId,
-    UserQueues,
+    Reason, RegistrationSettings, Scope, Site, SiteId, Token, TokenId, TrailEntry, Transport, UnixMillis, User,
+    UserAction, UserId, UserQueues,
 };
 use hookswitch::registry::{Change, Defaults, Registered, Registry, Seq, Target};
 
@@ -48,6 +48,7 @@ pub fn account(registry: &Registry, parent: Option<AccountId>) -> Account {
             outbound: OutboundNotice::Answer,
             internal_popups: true,
             user_queues: UserQueues::FollowPbx,
+            registration: RegistrationSettings { contacts_max: Some(3), ..RegistrationSettings::default() },
         },
         created_at: START,
     }

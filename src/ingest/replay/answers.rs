@@ -97,6 +97,7 @@ const POLICY: Policy = Policy {
     expires_min_s: 60,
     expires_default_s: 3_600,
     expires_max_s: EXPIRES_MAX_S,
+    expires_deviation_percent: 0,
     contacts_max: 32,
     overflow: Overflow::DropOldest,
     source: BindingSource::Passive,

@@ -53,23 +53,30 @@ impl Auth {
         }
     }
 
-    /// Lets a REGISTER for `target` pass when its sender has proved to be `target`.
+    /// Lets a REGISTER for `target` pass when its sender has proved to be `actor`, who is `target` itself but for third
+    /// parties with permission.
     ///
     /// # Errors
     /// 401 with challenges, 400 for credentials that can't be judged, 403 when they are another phone's, 503 after too many
     /// attempts.
-    pub(super) fn check(&self, core: &Core, request: &Request<'_, '_>, target: &Target<'_>) -> Result<(), Refusal> {
+    pub(super) fn check(
+        &self,
+        core: &Core,
+        request: &Request<'_, '_>,
+        target: &Target<'_>,
+        actor: DeviceId,
+    ) -> Result<(), Refusal> {
         let values: Vec<_> = request.message.headers(Name::Authorization).map(unfold).collect();
         let shown = match self.shown(&values) {
             Ok(Some(shown)) => shown,
-            Ok(None) => return Err(self.challenge(core, request, target.device(), None)),
-            Err(fault) => return Err(self.unusable(core, request, target.device(), fault)),
+            Ok(None) => return Err(self.challenge(core, request, actor, None)),
+            Err(fault) => return Err(self.unusable(core, request, actor, fault)),
         };
         // The URI that was hashed is not held against the Request-URI: phones and proxies write what they like there (RFC 3261
         // §22.4 lets them differ), and a REGISTER has no other resource than this registrar, whose nonce it is.
         let (source, now) = (request.peer.source.ip(), request.now.tick);
         let Ok(nonce) = self.nonces.read(shown.nonce, source, now) else {
-            return Err(self.challenge(core, request, target.device(), Some(Stale)));
+            return Err(self.challenge(core, request, actor, Some(Stale)));
         };
         let whose = Target { user: crate::model::canonical_user(shown.username), ..target.clone() }.device();
         self.allow(core, request, whose)?;
@@ -83,10 +90,10 @@ impl Auth {
         let print = self.prints.hash_one((request.peer.source, request.message.raw()));
         match self.nonces.spend(nonce, shown.count, print, now) {
             Ok(Use::New | Use::Again) => {}
-            Err(Stale) => return Err(self.challenge(core, request, target.device(), Some(Stale))),
+            Err(Stale) => return Err(self.challenge(core, request, actor, Some(Stale))),
         }
         self.attempts.forgive(whose, source, now);
-        if whose == target.device() { Ok(()) } else { Err(Refusal::new(403, "Not Your Address", "not_own_aor")) }
+        if whose == actor { Ok(()) } else { Err(Refusal::new(403, "Not Your Address", "not_own_aor")) }
     }
 
     /// Our realm's credentials; a phone may show those of others as well.
@@ -104,18 +111,18 @@ impl Auth {
     }
 
     /// A phone that remembers what was offered before the configuration changed is asked anew.
-    fn unusable(&self, core: &Core, request: &Request<'_, '_>, target: DeviceId, fault: AuthorizationFault) -> Refusal {
+    fn unusable(&self, core: &Core, request: &Request<'_, '_>, actor: DeviceId, fault: AuthorizationFault) -> Refusal {
         match fault {
             AuthorizationFault::Malformed => Refusal::new(400, "Bad Authorization Header", "digest_malformed"),
-            AuthorizationFault::NotOffered => self.challenge(core, request, target, None),
+            AuthorizationFault::NotOffered => self.challenge(core, request, actor, None),
         }
     }
 
-    fn challenge(&self, core: &Core, request: &Request<'_, '_>, target: DeviceId, stale: Option<Stale>) -> Refusal {
-        if let Err(refusal) = self.allow(core, request, target) {
+    fn challenge(&self, core: &Core, request: &Request<'_, '_>, actor: DeviceId, stale: Option<Stale>) -> Refusal {
+        if let Err(refusal) = self.allow(core, request, actor) {
             return refusal;
         }
-        self.charge(core, request, Attempt::Challenge, target);
+        self.charge(core, request, Attempt::Challenge, actor);
         match stale {
             Some(Stale) => self.asked_again(request, "stale_nonce", true),
             None => self.asked_again(request, "no_credentials", false),
@@ -136,7 +143,7 @@ impl Auth {
     }
 
     fn allow(&self, core: &Core, request: &Request<'_, '_>, aor: DeviceId) -> Result<(), Refusal> {
-        if self.is_trusted(core, request) {
+        if is_trusted(core, request) {
             return Ok(());
         }
         let allowed = self.attempts.allows(aor, request.peer.source.ip(), request.now.tick);
@@ -147,15 +154,15 @@ impl Auth {
     }
 
     fn charge(&self, core: &Core, request: &Request<'_, '_>, attempt: Attempt, aor: DeviceId) {
-        if !self.is_trusted(core, request) {
+        if !is_trusted(core, request) {
             self.attempts.charge(attempt, aor, request.peer.source.ip(), request.now.tick);
         }
     }
+}
 
-    /// A PBX or its proxy sends for many phones and has limits of its own.
-    fn is_trusted(&self, core: &Core, request: &Request<'_, '_>) -> bool {
-        core.peers.claimed(request.peer.source.ip()).is_some()
-    }
+/// A PBX or its proxy sends for many phones and has limits of its own.
+fn is_trusted(core: &Core, request: &Request<'_, '_>) -> bool {
+    core.peers.claimed(request.peer.source.ip()).is_some()
 }
 
 /// Longer than a phone's own retries.

@@ -114,6 +114,7 @@ impl Core {
             expires_min_s: registrar.expires_min_s,
             expires_default_s: registrar.expires_default_s,
             expires_max_s: registrar.expires_max_s,
+            expires_deviation_percent: u8::try_from(registrar.expires_deviation_percent).unwrap_or(0),
             contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
             overflow: Overflow::DropOldest,
             source: BindingSource::Registrar,

@@ -14,6 +14,7 @@ mod mirror;
 mod nonces;
 mod peers;
 mod pending;
+mod permission;
 mod publications;
 pub(super) mod recent;
 mod redirect;

@@ -2,10 +2,11 @@
 
 use crate::config;
 use crate::model::BindingSource;
-use crate::sip::registrar::{RegisterRequest, decide};
+use crate::sip::registrar::{RegisterRequest, bad_extension, decide, unsupported};
 use crate::sip::{Method, Refusal, Uri};
 
 use super::front::{Core, Decision, Request, unavailable};
+use super::permission;
 use super::redirect;
 use super::transactions::{Transactions, no_transaction};
 
@@ -24,11 +25,7 @@ impl Registrar {
     pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
         match request.method {
             Method::Register => register(core, request, self.auth),
-            Method::Options => Ok(Decision {
-                status: 200,
-                response: request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED),
-                seq: None,
-            }),
+            Method::Options => options(request),
             Method::Invite => {
                 self.transactions.answered(request.message, request.now.tick);
                 redirect(core, request)
@@ -43,13 +40,27 @@ impl Registrar {
     }
 }
 
+fn options(request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+    let unsupported = unsupported(request.message);
+    if !unsupported.is_empty() {
+        return Err(bad_extension(&unsupported));
+    }
+    let response = request.reply.status(200, "OK").header("Allow", ALLOW).header("Supported", SUPPORTED);
+    Ok(Decision { status: 200, response, seq: None })
+}
+
 fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Result<Decision, Refusal> {
     let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
+    let account = core.registry.accounts.get(target.account);
+    let settings = account.as_ref().map(|account| &account.value.settings.registration);
+    let actor = permission::check(core, request, &target, settings)?;
     // Whoever has set a password expects it to be asked for, whatever else the listener lets in.
-    if auth == config::Auth::Digest || core.registry.has_secret(target.device()) {
-        core.auth.check(core, request, &target)?;
+    let has_secret = |device| core.registry.has_secret(device);
+    if auth == config::Auth::Digest || has_secret(actor) || (actor != target.device() && has_secret(target.device())) {
+        core.auth.check(core, request, &target, actor)?;
     }
+    let policy = settings.map_or(core.policy, |settings| permission::policy(&core.policy, settings));
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
@@ -59,7 +70,7 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
         &target,
         BindingSource::Registrar,
         request.now,
-        |known| decide(known, &wanted, &core.policy, request.now),
+        |known| decide(known, &wanted, &policy, request.now),
         |bindings| ok.contacts(bindings, request.now),
     )?;
     let response = match wanted.path.as_deref().filter(|_| wanted.supports_path) {
@@ -67,10 +78,13 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
         Some(path) => response.header("Path", path),
         None => response,
     };
+    let routes = settings.map(|settings| settings.service_route.as_slice()).unwrap_or_default();
+    let response = routes.iter().fold(response, |response, uri| response.header("Service-Route", &format!("<{uri}>")));
     Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
 }
 
-/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call).
+/// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call). What the INVITE
+/// requires is between the two that will talk (RFC 3261 §8.3).
 fn redirect(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     let pbx = core
         .peers

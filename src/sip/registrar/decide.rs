@@ -1,9 +1,10 @@
 //! The decision about one REGISTER.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::{ContactRequest, Contacts, Refusal, RegisterRequest};
-use crate::model::{Binding, BindingSource, Now};
+use crate::model::{Binding, BindingSource, Now, Overflow};
 use crate::sip::uri::Uri;
 
 /// How long contacts may live and how many there may be.
@@ -15,6 +16,9 @@ pub struct Policy {
     pub expires_default_s: u32,
     /// Longest time granted, in seconds.
     pub expires_max_s: u32,
+    /// How much shorter, in percent, a granted time may be so that phones don't all come back at once; 0–100. Never
+    /// under the minimum.
+    pub expires_deviation_percent: u8,
     /// Most contacts of one address-of-record; at least 1.
     pub contacts_max: usize,
     /// What to do when there would be more.
@@ -22,15 +26,6 @@ pub struct Policy {
     /// Who granted the bindings. [`BindingSource::Passive`] is for requests that a trusted PBX relays after it accepted
     /// them: nothing is refused for policy, what comes out of order changes nothing.
     pub source: BindingSource,
-}
-
-/// What to do with a contact too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Overflow {
-    /// Drop the contact that was refreshed longest ago: rebooted phones can't lock themselves out.
-    DropOldest,
-    /// Refuse with 503: clients read a 403 as a bad password and loop.
-    Refuse,
 }
 
 /// What becomes of an address-of-record.
@@ -55,6 +50,7 @@ impl Default for Policy {
             expires_min_s: 60,
             expires_default_s: 3_600,
             expires_max_s: 7_200,
+            expires_deviation_percent: 0,
             contacts_max: 10,
             overflow: Overflow::DropOldest,
             source: BindingSource::Registrar,
@@ -69,14 +65,19 @@ impl Default for Policy {
 #[must_use]
 pub fn decide(bindings: &[Binding], request: &RegisterRequest<'_>, policy: &Policy, now: Now) -> Decision {
     if policy.source == BindingSource::Registrar && !request.unsupported.is_empty() {
-        let refusal = Refusal::new(420, "Bad Extension", "extension");
-        return Decision::Refuse(refusal.with("Unsupported", request.unsupported.join(", ")));
+        return Decision::Refuse(bad_extension(&request.unsupported));
     }
     match &request.contacts {
         Contacts::Query => Decision::Unchanged,
         Contacts::RemoveAll => remove_all(bindings, request, policy, now),
         Contacts::Listed(contacts) => update(bindings, contacts, request, policy, now),
     }
+}
+
+/// 420 that names what is not supported (RFC 3261 §8.2.2.3).
+#[must_use]
+pub fn bad_extension(unsupported: &[&str]) -> Refusal {
+    Refusal::new(420, "Bad Extension", "extension").with("Unsupported", unsupported.join(", "))
 }
 
 impl Policy {
@@ -92,6 +93,20 @@ impl Policy {
                 .with("Min-Expires", self.expires_min_s.to_string())),
             Some(asked) => Ok(asked.min(most_s)),
         }
+    }
+
+    /// The granted time made shorter by chance, as far as the policy lets it. The chance is a hash of what was asked and
+    /// when, so that a decision stays a function of its inputs.
+    fn deviate(&self, granted_s: u32, request: &RegisterRequest<'_>, now: Now) -> u32 {
+        let least_s = self.expires_min_s.clamp(1, granted_s.max(1));
+        let most_less = u64::from(granted_s) * u64::from(self.expires_deviation_percent.min(100)) / 100;
+        if most_less == 0 || self.source == BindingSource::Passive {
+            return granted_s;
+        }
+        let mut hash = DefaultHasher::new();
+        (&request.user, &request.host, request.call_id, request.cseq, now.unix.0).hash(&mut hash);
+        let less = u32::try_from(hash.finish() % (most_less + 1)).unwrap_or_default();
+        granted_s.saturating_sub(less).max(least_s)
     }
 
     fn is_too_brief(&self, asked_s: u32) -> bool {
@@ -155,6 +170,7 @@ fn update(
             Ok(granted_s) => granted_s,
             Err(refusal) => return Decision::Refuse(refusal),
         };
+        let granted_s = policy.deviate(granted_s, request, now);
         set.retain(|earlier| !contact.is_about(earlier));
         if granted_s > 0 {
             let before = bindings.iter().find(|binding| contact.is_about(binding));
@@ -331,6 +347,24 @@ mod tests {
         record.now = record.now.after(999);
         assert_eq!(record.send("q", 1, "").1, Vec::<String>::new());
         assert_eq!(record.bind("a", 1, "<sip:1@h>;expires=60"), ["<sip:1@h>;expires=60"], "its CSeq is gone as well");
+    }
+
+    #[test]
+    fn a_granted_time_deviates_downwards_only_and_never_under_the_minimum() {
+        let mut record = Record::with(Policy { expires_deviation_percent: 20, ..Policy::default() });
+        let mut granted = Vec::new();
+        for cseq in 1..200 {
+            let contacts = record.bind("a", cseq, "<sip:1@h>;expires=1000");
+            granted.push(contacts[0].trim_start_matches("<sip:1@h>;expires=").parse::<u32>().unwrap());
+        }
+        assert!(granted.iter().all(|seconds| (800..=1_000).contains(seconds)), "{granted:?}");
+        let (least, most) = (granted.iter().min().unwrap(), granted.iter().max().unwrap());
+        assert!(most - least > 150, "they are spread: {least} to {most}");
+        for cseq in 200..300 {
+            let contacts = record.bind("a", cseq, "<sip:1@h>;expires=61");
+            assert!(matches!(contacts[0].as_str(), "<sip:1@h>;expires=60" | "<sip:1@h>;expires=61"), "{contacts:?}");
+        }
+        assert_eq!(record.bind("a", 300, "<sip:1@h>;expires=0"), Vec::<String>::new(), "gone is gone");
     }
 
     #[test]

@@ -7,15 +7,16 @@ mod decide;
 mod passive;
 mod request;
 
-pub use decide::{Decision, Overflow, Policy, decide};
+pub use decide::{Decision, Policy, bad_extension, decide};
 pub use passive::{RequestFacts, Snapshot, bindings_from_response, origin};
 pub use request::{
     AOR_PART_LEN_MAX, CONTACT_LEN_MAX, CONTACTS_MAX, INSTANCE_LEN_MAX, PATH_LEN_MAX, USER_AGENT_LEN_MAX,
 };
-pub use request::{ContactRequest, Contacts, RegisterRequest};
+pub use request::{ContactRequest, Contacts, RegisterRequest, unsupported};
 
 pub use super::refusal::Refusal;
 use super::reply::{Reply, Response};
+pub use crate::model::Overflow;
 use crate::model::{Binding, Now};
 
 /// The 200 to `request`: every contact that lives at `now` with the seconds it has left, the Path that was asked to be

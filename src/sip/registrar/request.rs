@@ -82,7 +82,6 @@ impl<'a> RegisterRequest<'a> {
         let (user, host) = address_of_record(message)?;
         let expires_s = expires(message)?;
         let supports = |extension: &str| message.values(Name::Supported).any(|tag| tag.eq_ignore_ascii_case(extension));
-        let has = |tag: &&str| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(tag));
         Ok(Self {
             user,
             host,
@@ -93,7 +92,7 @@ impl<'a> RegisterRequest<'a> {
             user_agent: message.header(Name::UserAgent).map(unfold).map(cut).filter(|text| !text.is_empty()),
             path: path(message)?,
             supports_path: supports("path"),
-            unsupported: message.values(Name::Require).filter(|tag| !has(tag)).collect(),
+            unsupported: unsupported(message),
             source: source.into(),
             transport,
         })
@@ -154,6 +153,13 @@ impl<'a> ContactRequest<'a> {
         contact.reg_id = contact.reg_id.filter(|_| contact.instance.is_some());
         Ok(contact)
     }
+}
+
+/// The extensions a request requires and we do not have (RFC 3261 §8.2.2.3).
+#[must_use]
+pub fn unsupported<'a>(message: &Message<'a>) -> SmallVec<[&'a str; 1]> {
+    let has = |tag: &&str| EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(tag));
+    message.values(Name::Require).filter(|tag| !has(tag)).collect()
 }
 
 const fn contact_error(fault: HeaderFault) -> HeaderError {
