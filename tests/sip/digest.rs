@@ -353,7 +353,7 @@ async fn sipvicious(folder: &Folder, tool: &str, arguments: &[&str], target: Soc
     let mut command = Command::new(program);
     command.current_dir(folder.path()).args(["-b", "127.0.0.1", "-x", "127.0.0.1", "--maximumtime=5"]).args(arguments);
     command.arg(format!("udp://{target}"));
-    let log = folder.join(&format!("{tool}-{}.log", arguments.join("")));
+    let log = folder.join(format!("{tool}-{}.log", arguments.join("")));
     let mut process = Process::start(tool, &mut command, &log);
     until(&format!("{tool} ends"), async || process.ended()).await;
     process.output()
