@@ -6,7 +6,10 @@ CHECKED := --locked
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 
-.PHONY: test tools format lint docs tests bench fuzz
+# Only the soak tests whose names hold one of these words; empty = all.
+SOAK_TESTS ?=
+
+.PHONY: test tools format lint docs tests bench fuzz soak
 .NOTPARALLEL:
 
 ## test: everything that must pass, in the order that fails soonest
@@ -46,6 +49,10 @@ tests:
 ## bench: measurements, each prints what it did and how fast
 bench:
 	$(CARGO) bench $(CHECKED)
+
+## soak: crashes, outages, a full disk and clock steps under load, for minutes; docs/soak.md (in short they are among the tests)
+soak: tools
+	SOAK=full $(CARGO) test $(CHECKED) --test soak -- --nocapture --test-threads 1 $(SOAK_TESTS)
 
 ## fuzz: each fuzz target for a minute, from the fixtures on; what makes one fail is kept in tests/fuzz/artifacts
 fuzz:

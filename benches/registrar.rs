@@ -83,7 +83,7 @@ async fn side_by_side(quick: bool) -> Vec<Row> {
     let ports = Ports::take();
     let kamailio = start_kamailio(&folder, ports.address(0));
     let (on_postgres, on_sqlite) = (Folder::new("bench-postgres"), Folder::new("bench-sqlite"));
-    let postgres = Daemon::start_with(&on_postgres, &settings(Some(&server.url(&database)))).await;
+    let postgres = Daemon::start_with(&on_postgres, &settings(Some(&database))).await;
     let sqlite = Daemon::start_with(&on_sqlite, &settings(None)).await;
     let registrar = |name, address, processes| Registrar {
         name,
@@ -114,7 +114,8 @@ async fn side_by_side(quick: bool) -> Vec<Row> {
             registrar.rounds.push(found);
         }
     }
-    let stored = server.psql(&database, "SELECT count(*) FROM devices");
+    let name = database.rsplit('/').next().expect("a URL ends with the name");
+    let stored = server.psql(name, "SELECT count(*) FROM devices");
     assert_eq!(stored.trim(), users.to_string(), "every phone that was told 200 is in the database");
     registrars.iter().map(Row::of).collect()
 }
@@ -125,7 +126,7 @@ async fn at_scale(quick: bool) -> Vec<Memory> {
     let refreshes = if quick { 5_000 } else { 100_000 };
     let folder = Folder::new("bench-scale");
     let server = Server::durable();
-    let url = server.url(&server.database());
+    let url = server.database();
     let mut daemon = Daemon::start_with(&folder, &settings(Some(&url))).await;
     let empty = cost::resident(daemon.id());
     let mut found = Vec::new();

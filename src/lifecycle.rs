@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ pub struct Daemon {
     pub first_token: Option<(Secret, PathBuf)>,
     data_dir: DataDir,
     registry: Arc<Registry>,
+    /// Counts the times somebody asked for what files hold to be read again.
+    reload: watch::Sender<u64>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -103,12 +106,13 @@ impl Daemon {
             first_token,
             data_dir,
             registry: registry.clone(),
+            reload: watch::Sender::new(0),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
         let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
         feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
-        listeners.serve(config, &registry, sites, &clock, &tasks, &stop)?;
+        listeners.serve(config, &registry, sites, &clock, &tasks, &daemon.reload.subscribe(), &stop)?;
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);
@@ -121,6 +125,11 @@ impl Daemon {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         self.data_dir.path()
+    }
+
+    /// Has certificates read again.
+    pub fn reload(&self) {
+        self.reload.send_modify(|asked| *asked += 1);
     }
 
     /// Stops in bounded time: accepts nothing more, sends what is owed, ends the streams, writes what is left.

@@ -32,6 +32,8 @@ declare! {
     Gauge sip_pending_replies [listener];
     /// Open SIP connections.
     Gauge sip_connections [listener];
+    /// Times changed certificate files were read, by outcome: loaded, failed (the old certificate stays).
+    Counter certificate_reloads_total [listener, outcome];
     /// Open connections to the API and the operator's pages.
     Gauge http_connections [];
     /// Time one group commit took.

@@ -13,7 +13,7 @@ use hookswitch::lifecycle::{Daemon, FIRST_TOKEN};
 use hookswitch::store::Store;
 use hookswitch::telemetry;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; SIGHUP has certificates read again.
 pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     telemetry::start(&config.log);
     for name in &config.unknown_variables {
@@ -22,12 +22,16 @@ pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     // Before the first listener answers: a signal that comes early must not be lost.
     let mut terminate = signal(SignalKind::terminate()).context("can't hear SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't hear SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("can't hear SIGHUP")?;
     let mut daemon = Daemon::start(&config).await?;
     let first_token = daemon.first_token.take();
     print(&greeting(&config, file, &daemon, first_token)?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => daemon.reload(),
+        }
     }
     tracing::info!("stopping");
     daemon.stop().await;

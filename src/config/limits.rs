@@ -18,6 +18,10 @@ pub struct Registrar {
     pub expires_deviation_percent: u32,
     /// `contacts_max`: bindings of one address-of-record; the oldest goes first. Default 10.
     pub contacts_max: u32,
+    /// `connection_grace_s`: so long after its TCP, TLS or WebSocket connection was closed a phone may register anew
+    /// before the bindings that came over it end. Default 10; where phones close it after each REGISTER and listen at a
+    /// port of their own, as long as `expires_max_s`.
+    pub connection_grace_s: u32,
     /// `realm`: whose passwords phones are asked for; best a name of yours, chosen before the first password is set, since
     /// each is hashed with it. Default `hookswitch`.
     pub realm: String,
@@ -40,7 +44,8 @@ pub struct Limits {
     pub devices_per_second_max: u32,
     /// `pending_replies_max`: replies a UDP socket holds back until their change is committed. Default 20 000.
     pub pending_replies_max: u32,
-    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 1000.
+    /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 800, so that the
+    /// answer is there within a second (promise 4).
     pub commit_wait_ms: u32,
     /// `connections_max`: connections of one TCP or TLS address. Default 10 000.
     pub connections_max: u32,
@@ -56,6 +61,9 @@ pub struct Limits {
     /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must a TLS
     /// handshake. Default 10.
     pub message_wait_s: u32,
+    /// `certificate_check_s`: how often the files of TLS certificates are looked at. A change is taken up when it has stood
+    /// for one more look, so that a half-written pair is not. Default 10.
+    pub certificate_check_s: u32,
     /// `receive_buffer_kib`: what the system may hold for a UDP address until it is read. Default 8192; the system grants no
     /// more than its `net.core.rmem_max`, and what it grants is logged when that is less.
     pub receive_buffer_kib: u32,
@@ -77,6 +85,7 @@ impl Registrar {
         let expires_max_s = number(&mut section, "expires_max_s", 7200, 1, MONTH_S);
         let expires_deviation_percent = number(&mut section, "expires_deviation_percent", 0, 0, 50);
         let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
+        let connection_grace_s = number(&mut section, "connection_grace_s", 10, 0, MONTH_S);
         if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
             let what = "must lie between expires_min_s and expires_max_s";
             section.problem(&Origin::Default, "expires_default_s", what);
@@ -97,6 +106,7 @@ impl Registrar {
             "expires_max_s",
             "expires_deviation_percent",
             "contacts_max",
+            "connection_grace_s",
             "realm",
             "digest_algorithms",
             "nonce_lifetime_s",
@@ -108,6 +118,7 @@ impl Registrar {
             expires_max_s,
             expires_deviation_percent,
             contacts_max,
+            connection_grace_s,
             realm,
             digest_algorithms,
             nonce_lifetime_s,
@@ -134,7 +145,7 @@ impl Limits {
             devices_max: number(&mut section, "devices_max", 100_000, 1, 10_000_000),
             devices_per_second_max: number(&mut section, "devices_per_second_max", 1000, 1, 1_000_000),
             pending_replies_max: number(&mut section, "pending_replies_max", 20_000, 1, 1_000_000),
-            commit_wait_ms: number(&mut section, "commit_wait_ms", 1000, 10, 30_000),
+            commit_wait_ms: number(&mut section, "commit_wait_ms", 800, 10, 30_000),
             connections_max: number(&mut section, "connections_max", 10_000, 1, 1_000_000),
             connections_per_source_max: number(&mut section, "connections_per_source_max", 1000, 1, 1_000_000),
             connection_idle_s: number(&mut section, "connection_idle_s", 7500, 1, MONTH_S),
@@ -147,6 +158,7 @@ impl Limits {
                 1_000_000,
             ),
             message_wait_s: number(&mut section, "message_wait_s", 10, 1, 3600),
+            certificate_check_s: number(&mut section, "certificate_check_s", 10, 1, 86_400),
             receive_buffer_kib: number(&mut section, "receive_buffer_kib", 8192, 64, 1_048_576),
         };
         section.finish(&[
@@ -160,6 +172,7 @@ impl Limits {
             "http_connections_max",
             "http_connections_per_source_max",
             "message_wait_s",
+            "certificate_check_s",
             "receive_buffer_kib",
         ]);
         limits

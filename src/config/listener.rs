@@ -36,7 +36,10 @@ pub struct Listener {
     /// `[listeners.NAME.capture_ids]` (HEP only): `2001 = "PBX"`; goes before the networks of the PBXs.
     pub capture_ids: BTreeMap<u32, String>,
     /// `tls_certificate` and `tls_key`: PEM files of the certificate, followed by those of the authorities between it and the
-    /// root, and of its key. Needed when `bind` has a `tls:` address; read once, at the start.
+    /// root, and of its key. Needed when `bind` has a `tls:` address. Read again when the files change
+    /// (`limits.certificate_check_s`) and on SIGHUP; while the new ones can't be used the old ones stay.
+    /// `tls_client_ca`: PEM file of authorities; with it only clients that show a certificate one of them has signed are
+    /// let in. Default: clients show none.
     pub certificate: Option<Certificate>,
 }
 
@@ -135,6 +138,12 @@ impl fmt::Display for Bind {
 }
 
 impl Protocol {
+    /// Whether it begins with a TLS handshake.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        self == Self::Tls
+    }
+
     /// As it is written in the file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -298,6 +307,7 @@ pub(super) fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-const KEYS: [&str; 9] = ["mode", "bind", "networks", "pbx", "auth", "key", "capture_ids", "tls_certificate", "tls_key"];
+const KEYS: [&str; 10] =
+    ["mode", "bind", "networks", "pbx", "auth", "key", "capture_ids", "tls_certificate", "tls_key", "tls_client_ca"];
 /// Longer than any PBX lets one be.
 const KEY_LEN_MAX: usize = 256;

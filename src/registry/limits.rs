@@ -49,7 +49,7 @@ impl Default for Limits {
             live_calls_max: 100_000,
             history_max: 100_000,
             retention: Retention::default(),
-            commit_wait: Duration::from_secs(1),
+            commit_wait: Duration::from_millis(800),
             restart_grace_ms: 600_000,
         }
     }

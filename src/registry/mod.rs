@@ -39,6 +39,7 @@ mod table;
 mod tasks;
 mod transitions;
 mod view;
+mod wall;
 mod wheel;
 
 use std::collections::HashMap;

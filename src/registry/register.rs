@@ -120,6 +120,33 @@ impl Registry {
         self.register(target, BindingSource::Passive, now, |_| (Change::Set(bindings), ()))
     }
 
+    /// Ends those bindings of the device that `held` says went with a closed connection, as if their time were over.
+    pub fn connection_closed(&self, device: DeviceId, held: impl Fn(&Binding) -> bool, now: Now) {
+        let Some(pbx) = self.devices.records.get(&device).map(|record| record.home.pbx) else { return };
+        let grace = self.grace(pbx);
+        let Some(mut record) = self.devices.records.get_mut(&device) else { return };
+        let mut news = News::default();
+        self.sweep(&mut record, now, grace, &mut news);
+        let (gone, kept): (Vec<Bound>, Vec<Bound>) =
+            std::mem::take(&mut record.bindings).into_vec().into_iter().partition(|bound| held(&bound.to_binding()));
+        record.bindings = kept.into_boxed_slice();
+        if !gone.is_empty() {
+            self.unindex(&record, gone.iter().map(Bound::contact));
+            // Unlike an expiry it would not come about again after a crash, so who is shown it waits.
+            record.bindings_seq = self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });
+            if record.bindings.is_empty() {
+                let gone: SmallVec<[Binding; 2]> = gone.iter().map(Bound::to_binding).collect();
+                news.transitions.extend(transitions(device, now.unix, &gone, &[], "connection_closed"));
+            }
+        }
+        self.schedule(&mut record, now, grace);
+        if turned_stale(&mut record, now) || !news.transitions.is_empty() {
+            news.view = Some(record.view(now));
+        }
+        drop(record);
+        self.tell(news);
+    }
+
     /// Ends bindings whose time is over, a slice of the due devices a call. True when there are more.
     pub fn expire(&self, now: Now) -> bool {
         let due = self.devices.wheel.due(now.tick, EXPIRE_MAX);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 use super::Registry;
+use super::wall::{Wall, restate};
 
 /// Starts them. They hold the registry weakly and end with it.
 pub(super) fn start(registry: &Arc<Registry>) {
@@ -16,15 +17,21 @@ pub(super) fn start(registry: &Arc<Registry>) {
     tokio::spawn(forget(weak));
 }
 
-/// Ends bindings in time, lets go of what is stored, reports how far behind the database is.
+/// Notices when the wall clock is stepped, ends bindings in time, lets go of what is stored, reports how far behind the database is.
 async fn every_second(registry: Weak<Registry>) {
     let mut seconds = 0_u64;
+    let Some(mut wall) = registry.upgrade().map(|registry| Wall::at(registry.started)) else { return };
     let mut second = tokio::time::interval(Duration::from_secs(1));
     // After a stall one look is enough: expiry goes by deadlines, not by counting seconds.
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         second.tick().await;
+        let weak = registry.clone();
         let Some(registry) = registry.upgrade() else { return };
+        if let Some(step_ms) = wall.stepped(registry.clock.now()) {
+            tracing::warn!(step_ms, "the wall clock was stepped; what is stored by it is written anew");
+            tokio::spawn(restate(weak));
+        }
         while registry.expire(registry.clock.now()) {
             tokio::task::yield_now().await;
         }

@@ -10,7 +10,7 @@ use crate::support::api::text;
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::phone::request;
-use crate::support::tls::Certificate;
+use crate::support::tls::{Authority, Certificate};
 use crate::support::wait::until;
 
 /// A daemon whose extra registrar `secure` speaks TLS; `more` goes below it.
@@ -86,6 +86,74 @@ async fn who_speaks_no_tls_or_says_nothing_is_cut_off_and_counted() {
         crowd.push(TcpStream::connect(address).await.unwrap());
     }
     dropped(&daemon, "sip_tcp", "connections_per_source").await;
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_shown_without_a_restart_and_a_broken_one_is_not() {
+    let folder = Folder::new("sip");
+    let (old, new) = (Certificate::make(&folder), Certificate::make_as(&folder, "new"));
+    let daemon = secure(&folder, &old, "[limits]\ncertificate_check_s = 1\n").await;
+    let address = daemon.listening("secure", "tls");
+    let mut before = old.connect(address).await;
+    // The certificate alone, without its key, is no use.
+    std::fs::copy(&new.chain, &old.chain).unwrap();
+    reloaded(&daemon, "failed", 1.0).await;
+    assert!(daemon.output().contains("tls.key is not the key of"), "{}", daemon.output());
+    old.connect(address).await;
+    std::fs::copy(&new.key, &old.key).unwrap();
+    reloaded(&daemon, "loaded", 1.0).await;
+    new.connect(address).await;
+    assert!(old.try_connect(address).await.is_err(), "the old one is shown no more");
+    before.write_all(b"\r\n\r\n").await.unwrap();
+    assert_eq!(heard(&mut before).await, "\r\n", "who was connected stays so");
+    std::fs::remove_file(&old.chain).unwrap();
+    reloaded(&daemon, "failed", 2.0).await;
+    new.connect(address).await;
+    // It says so once, not at every look.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    reloaded(&daemon, "failed", 2.0).await;
+}
+
+#[tokio::test]
+async fn a_hangup_signal_has_the_certificate_read_at_once() {
+    let folder = Folder::new("sip");
+    let (old, new) = (Certificate::make(&folder), Certificate::make_as(&folder, "new"));
+    let daemon = secure(&folder, &old, "[limits]\ncertificate_check_s = 86400\n").await;
+    let address = daemon.listening("secure", "tls");
+    old.connect(address).await;
+    std::fs::copy(&new.chain, &old.chain).unwrap();
+    std::fs::copy(&new.key, &old.key).unwrap();
+    daemon.reload();
+    reloaded(&daemon, "loaded", 1.0).await;
+    new.connect(address).await;
+}
+
+#[tokio::test]
+async fn with_a_client_ca_only_those_it_has_signed_are_let_in() {
+    let folder = Folder::new("sip");
+    let certificate = Certificate::make(&folder);
+    let (ours, other) = (Authority::make(&folder, "ca.crt"), Authority::make(&folder, "other.crt"));
+    let daemon = secure(&folder, &certificate, &format!("tls_client_ca = \"{}\"\n", ours.file)).await;
+    let address = daemon.listening("secure", "tls");
+    let mut known = certificate.connect_as(&ours, address).await.unwrap();
+    known.write_all(b"\r\n\r\n").await.unwrap();
+    assert_eq!(heard(&mut known).await, "\r\n");
+    // With TLS 1.3 a client learns that it was refused when it reads.
+    for stranger in [certificate.try_connect(address).await, certificate.connect_as(&other, address).await] {
+        let Ok(mut stranger) = stranger else { continue };
+        let _ = stranger.write_all(b"\r\n\r\n").await;
+        assert!(!matches!(stranger.read(&mut [0; 16]).await, Ok(1..)), "it was let in");
+    }
+    let labels = "where=\"sip_tls\",reason=\"handshake\"";
+    until(labels, async || (daemon.metric("hookswitch_dropped_total", labels).await >= 2.0).then_some(())).await;
+}
+
+/// Waits until certificates were read again so often with this outcome, and no more often.
+async fn reloaded(daemon: &Daemon, outcome: &str, times: f64) {
+    let labels = format!("listener=\"secure\",outcome=\"{outcome}\"");
+    let name = "hookswitch_certificate_reloads_total";
+    until(&labels, async || (daemon.metric(name, &labels).await >= times).then_some(())).await;
+    assert!(daemon.metric(name, &labels).await <= times, "{labels}");
 }
 
 async fn dropped(daemon: &Daemon, place: &str, reason: &str) {

@@ -32,6 +32,8 @@ pub struct Daemon {
     pub data: PathBuf,
     log: PathBuf,
     environment: Vec<(&'static str, String)>,
+    /// The program and arguments it is started by, if it is not started directly.
+    through: Vec<String>,
     process: Process,
     _ports: Ports,
 }
@@ -47,8 +49,23 @@ impl Daemon {
         Self::start_in(folder, more, Vec::new()).await
     }
 
+    /// The same started through another program, in whose view of the file system the data folder is; `data` is that
+    /// folder as we see it.
+    pub async fn start_through(folder: &Folder, more: &str, through: Vec<String>, data: PathBuf) -> Self {
+        let mut daemon = Self::launch(folder, more, Vec::new(), through);
+        daemon.data = data;
+        daemon.serves().await;
+        daemon
+    }
+
     /// The same with variables set in its environment.
     pub async fn start_in(folder: &Folder, more: &str, environment: Vec<(&'static str, String)>) -> Self {
+        let mut daemon = Self::launch(folder, more, environment, Vec::new());
+        daemon.serves().await;
+        daemon
+    }
+
+    fn launch(folder: &Folder, more: &str, environment: Vec<(&'static str, String)>, through: Vec<String>) -> Self {
         let ports = Ports::take();
         let registrar6 = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, ports.port(0)));
         let (registrar, replica, mirror) = (ports.address(0), ports.address(1), ports.address(2));
@@ -72,8 +89,8 @@ impl Daemon {
             ),
         );
         let log = folder.join("hookswitch.log");
-        let process = launch(&config, &environment, &log);
-        let mut daemon = Self {
+        let process = launch(&config, &environment, &through, &log);
+        Self {
             registrar,
             registrar6,
             replica,
@@ -84,11 +101,10 @@ impl Daemon {
             data,
             log,
             environment,
+            through,
             process,
             _ports: ports,
-        };
-        daemon.is_up().await;
-        daemon
+        }
     }
 
     /// The API, as the first admin.
@@ -125,6 +141,11 @@ impl Daemon {
         assert!(status.success(), "hookswitch ended with {status}:\n{}", self.process.output());
     }
 
+    /// Has it read again what can be read again (SIGHUP).
+    pub fn reload(&self) {
+        self.process.signal("HUP");
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         self.process.kill();
@@ -132,8 +153,23 @@ impl Daemon {
 
     /// Starts it again on the data it had.
     pub async fn start_again(&mut self) {
-        self.process = launch(&self.config, &self.environment, &self.log);
-        self.is_up().await;
+        self.launch_again();
+        self.serves().await;
+    }
+
+    /// [`Self::start_again`] without waiting for it to serve.
+    pub fn launch_again(&mut self) {
+        self.process = launch(&self.config, &self.environment, &self.through, &self.log);
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.ended()
+    }
+
+    /// The memory it holds now, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        self.process.resident_kib()
     }
 
     /// Stops it and starts it again.
@@ -164,7 +200,8 @@ impl Daemon {
         series.sum()
     }
 
-    async fn is_up(&mut self) {
+    /// Waits until it serves.
+    pub async fn serves(&mut self) {
         let (process, ops) = (&mut self.process, self.ops);
         until("hookswitch serves", async || {
             process.assert_runs();
@@ -189,7 +226,19 @@ pub fn hookswitch(config: &Path) -> Command {
     hookswitch
 }
 
-fn launch(config: &Path, environment: &[(&str, String)], log: &Path) -> Process {
+fn launch(config: &Path, environment: &[(&str, String)], through: &[String], log: &Path) -> Process {
     let mut hookswitch = hookswitch(config);
-    Process::start("hookswitch", hookswitch.envs(environment.iter().cloned()), log)
+    hookswitch.envs(environment.iter().cloned());
+    let Some((program, words)) = through.split_first() else {
+        return Process::start("hookswitch", &mut hookswitch, log);
+    };
+    let mut behind = Command::new(program);
+    behind.args(words).arg(hookswitch.get_program()).args(hookswitch.get_args());
+    for (name, value) in hookswitch.get_envs() {
+        match value {
+            Some(value) => behind.env(name, value),
+            None => behind.env_remove(name),
+        };
+    }
+    Process::start("hookswitch", &mut behind, log)
 }

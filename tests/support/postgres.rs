@@ -1,9 +1,10 @@
 //! A real Postgres for tests: from the installed binaries, on loopback, in a temporary folder, gone with the last test
 //! that holds it, or with the test process however that ends.
+#![allow(dead_code, reason = "each test program uses the part it needs")]
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -107,6 +108,12 @@ impl Server {
         }
     }
 
+    /// Ends every process of it at once, as the kernel does when memory runs out. [`Server::start`] has it recover.
+    pub fn kill(&self) {
+        self.signal("KILL");
+        self.stop();
+    }
+
     /// Freezes every process of it: connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.signal("STOP");
@@ -133,6 +140,11 @@ impl Server {
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://test@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
     fn answers(&self) -> bool {

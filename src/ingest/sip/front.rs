@@ -15,6 +15,7 @@ use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, S
 
 use super::auth::{Auth, Seed};
 use super::counts::{self, Counts};
+use super::flows::{FlowId, Flows};
 use super::hep::Hep;
 use super::mirror::{Mirror, Origin};
 use super::peers::Peers;
@@ -33,6 +34,8 @@ pub(super) struct Core {
     pub auth: Auth,
     /// Of all replica listeners: a PBX may have several.
     pub publications: Publications,
+    /// Of all registrars: a phone may come back on another listener.
+    pub flows: Flows,
 }
 
 /// One named listener, shared by its sockets and connections.
@@ -53,6 +56,8 @@ pub(super) struct Front {
 pub(super) struct Peer {
     pub source: SocketAddr,
     pub transport: Transport,
+    /// The connection, where there is one.
+    pub flow: Option<FlowId>,
 }
 
 /// What to do about a message. Over a stream the answer goes back on its connection, over UDP to `to`.
@@ -127,6 +132,7 @@ impl Core {
             salt,
             auth: Auth::new(registrar, seed),
             publications: Publications::new(),
+            flows: Flows::new(u64::from(registrar.connection_grace_s) * 1000),
         }
     }
 
@@ -206,6 +212,18 @@ impl Front {
     /// Whether anything may be sent back at all.
     pub(super) fn is_mute(&self) -> bool {
         matches!(self.desk, Desk::Mirror(_) | Desk::Hep(_))
+    }
+
+    /// A new connection from `source`.
+    pub(super) fn connected(&self, source: SocketAddr, transport: Transport) -> Peer {
+        Peer { source, transport, flow: Some(self.core.flows.open()) }
+    }
+
+    /// The connection of `peer` was closed, and not because we end.
+    pub(super) fn disconnected(&self, peer: &Peer) {
+        if let Some(flow) = peer.flow {
+            self.core.flows.closed(flow, self.clock.now().tick);
+        }
     }
 
     /// Whether messages come wrapped in HEP.

@@ -47,7 +47,7 @@ impl Intake {
 
     /// Takes in one packet from `source`; the answer is the SIP method inside and what became of it.
     pub fn take(&self, packet: &[u8], source: SocketAddr, now: Now) -> (&'static str, &'static str) {
-        self.hep.handle(&self.core, packet, &Peer { source, transport: Transport::Udp }, now)
+        self.hep.handle(&self.core, packet, &Peer { source, transport: Transport::Udp, flow: None }, now)
     }
 }
 

@@ -7,6 +7,7 @@
 mod attempts;
 mod auth;
 mod counts;
+mod flows;
 mod front;
 mod heard;
 mod hep;
@@ -32,6 +33,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -100,7 +102,8 @@ impl Listeners {
         .collect()
     }
 
-    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends.
+    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. A change
+    /// of `reload` has certificates read again at once.
     ///
     /// # Errors
     /// When a socket can't be handed to the runtime, or the system gives no random bytes.
@@ -111,26 +114,27 @@ impl Listeners {
         sites: Sites,
         clock: &Clock,
         tasks: &TaskTracker,
+        reload: &watch::Receiver<u64>,
         stop: &CancellationToken,
     ) -> io::Result<()> {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         let mut seed = [0; 64];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
-        let void = registry.secrets_beyond(&config.registrar.realm);
-        if void > 0 {
-            tracing::warn!(
-                devices = void,
-                realm = config.registrar.realm,
-                "passwords were set under another realm and prove nothing under this one; set them again, or registrar.realm back"
-            );
-        }
+        warn_of_void_secrets(registry, &config.registrar.realm);
         let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt), Seed(seed)));
-        if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Replica) {
+        let answers = |mode| matches!(mode, config::Mode::Registrar | config::Mode::Replica);
+        if self.bound.iter().any(|(listener, _)| answers(listener.mode)) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
         }
         for (listener, sockets) in self.bound {
-            let certificate = listener.certificate.clone();
+            let handshake = listener.certificate.clone().map(|certificate| {
+                let handshake = Handshake::new(&certificate, config.limits.message_wait_ms());
+                let every = Duration::from_secs(config.limits.certificate_check_s.into());
+                let name = listener.name.clone();
+                tasks.spawn(handshake.clone().follow(name, certificate, every, reload.clone(), stop.clone()));
+                handshake
+            });
             let committed = registry.committed_watch();
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
@@ -148,8 +152,7 @@ impl Listeners {
                     Bound::Tls(socket) => {
                         let socket = tokio::net::TcpListener::from_std(socket)?;
                         // The configuration has none only without such an address.
-                        let Some(certificate) = &certificate else { continue };
-                        let handshake = Handshake::new(certificate.server(), front.limits.message_wait_ms());
+                        let Some(handshake) = handshake.clone() else { continue };
                         tasks.spawn(tcp::serve(front.clone(), socket, Some(handshake), stop.clone()));
                     }
                 }
@@ -159,15 +162,29 @@ impl Listeners {
     }
 }
 
-/// Ends publications in time, until `stop`.
+fn warn_of_void_secrets(registry: &Registry, realm: &str) {
+    let void = registry.secrets_beyond(realm);
+    if void > 0 {
+        tracing::warn!(
+            devices = void,
+            realm,
+            "passwords were set under another realm and prove nothing under this one; set them again, or registrar.realm back"
+        );
+    }
+}
+
+/// Ends publications and the bindings of closed connections in time, until `stop`.
 async fn expire(core: Arc<Core>, clock: Clock, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(EXPIRE_EVERY) => core.publications.expire(&core, clock.now()),
+            () = tokio::time::sleep(EXPIRE_EVERY) => {
+                core.publications.expire(&core, clock.now());
+                core.flows.expire(&core.registry, clock.now());
+            }
         }
     }
 }
 
-/// How late a publication may end.
+/// How late a publication or a binding may end.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);

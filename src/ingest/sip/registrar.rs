@@ -1,8 +1,10 @@
 //! Registrar mode: phones register here (RFC 3261 §10); a configured PBX may ask where they are.
 
+use smallvec::SmallVec;
+
 use crate::config;
-use crate::model::BindingSource;
-use crate::sip::registrar::{RegisterRequest, bad_extension, decide, unsupported};
+use crate::model::{Binding, BindingSource};
+use crate::sip::registrar::{Contacts, RegisterRequest, bad_extension, decide, unsupported};
 use crate::sip::{Method, Refusal, Uri};
 
 use super::front::{Core, Decision, Request, unavailable};
@@ -71,8 +73,15 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
         BindingSource::Registrar,
         request.now,
         |known| decide(known, &wanted, &policy, request.now),
-        |bindings| ok.contacts(bindings, request.now),
+        |bindings| (ok.contacts(bindings, request.now), call_ids(core, request, bindings)),
     )?;
+    let (response, live) = response;
+    // A REGISTER that came through a proxy says nothing of the phone's own connection.
+    let is_direct = wanted.path.is_none() && request.message.via_count() == 1;
+    if let (Some(flow), true, false) = (request.peer.flow, is_direct, wanted.contacts == Contacts::Query) {
+        let registration = (core.flows.hash(wanted.call_id), wanted.cseq);
+        core.flows.registered((flow, request.peer.transport), target.device(), registration, &live);
+    }
     let response = match wanted.path.as_deref().filter(|_| wanted.supports_path) {
         // RFC 3327 §5.3: who says that it knows Path is shown the one that was stored.
         Some(path) => response.header("Path", path),
@@ -81,6 +90,12 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
     let routes = settings.map(|settings| settings.service_route.as_slice()).unwrap_or_default();
     let response = routes.iter().fold(response, |response, uri| response.header("Service-Route", &format!("<{uri}>")));
     Ok(Decision { status: 200, response: response.date(request.now.unix), seq })
+}
+
+/// Those of the bindings as [`Flows`](super::flows::Flows) knows them; none where no connection has to be remembered.
+fn call_ids(core: &Core, request: &Request<'_, '_>, bindings: &[Binding]) -> SmallVec<[u64; 2]> {
+    let of = if request.peer.flow.is_some() { bindings } else { &[] };
+    of.iter().map(|binding| core.flows.hash(&binding.call_id)).collect()
 }
 
 /// 302 to where the PBX reaches the phone itself; nothing is proxied (promise 8: we take no call). What the INVITE

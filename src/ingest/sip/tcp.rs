@@ -43,13 +43,15 @@ pub(super) async fn serve(
                 connections.spawn(async move {
                     match handshake {
                         None => {
-                            Connection::new(front, stream, Peer { source, transport: Transport::Tcp }).run(stop).await;
+                            let peer = front.connected(source, Transport::Tcp);
+                            Connection::new(front, stream, peer).run(stop).await;
                         }
                         Some(handshake) => {
                             let Some(Some(stream)) = stop.run_until_cancelled(handshake.shake(stream)).await else {
                                 return;
                             };
-                            Connection::new(front, stream, Peer { source, transport: Transport::Tls }).run(stop).await;
+                            let peer = front.connected(source, Transport::Tls);
+                            Connection::new(front, stream, peer).run(stop).await;
                         }
                     }
                     drop(seat);
@@ -123,6 +125,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match self.converse(&stop).await {
             Ok(()) | Err(End::Peer) => {}
             Err(End::Us(reason)) => dropped(reason),
+        }
+        // A restart of ours says nothing of the phones: what they were promised stays.
+        if !stop.is_cancelled() {
+            self.front.disconnected(&self.peer);
         }
         // Over TLS a farewell, without which the peer could not tell an end from a cut.
         let _ = tokio::time::timeout(FAREWELL_WAIT, self.stream.shutdown()).await;

@@ -82,7 +82,7 @@ impl Line {
         if !self.front.admits(source.ip()) {
             return;
         }
-        let peer = Peer { source, transport: Transport::Udp };
+        let peer = Peer { source, transport: Transport::Udp, flow: None };
         match self.front.handle(bytes, &peer, now, self.pending.has_room()) {
             Answer::Silence => {}
             Answer::Now { bytes, to } => self.send(&bytes, to),

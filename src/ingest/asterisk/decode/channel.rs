@@ -46,6 +46,8 @@ pub(super) struct Channel {
     pub call_id: Option<String>,
     /// How often its Call-ID was asked for in vain.
     pub unnamed: u8,
+    /// The dial it was made by, while nothing has been told of it.
+    pub dial: Dial,
     /// What was noticed for its end.
     pub marks: Marks,
 }
@@ -59,10 +61,18 @@ pub(super) struct Marks {
     pub elsewhere: bool,
     /// It sent its call elsewhere.
     pub referred: bool,
-    /// It was found in a list: the dial it was made by may be long past.
-    pub listed: bool,
-    /// It was seen ringing before the dial it was made by.
-    pub rings: bool,
+}
+
+/// Whether the dial that makes a channel may still come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dial {
+    /// It may.
+    #[default]
+    Awaited,
+    /// It may, and the channel rings already.
+    Late,
+    /// The channel was found in a list, so it was perhaps long ago.
+    Past,
 }
 
 /// Which way a channel was made.
@@ -109,7 +119,7 @@ impl Channel {
     /// Whether the dial it was made by is still to come. Asterisk tells of states and of dials on ways of their own: on a
     /// busy machine a channel rings before it is dialled, and only the dial says whom it is for.
     pub fn awaits_dial(&self) -> bool {
-        !self.is_told() && self.way == Way::Unknown && self.dial_string.is_none() && !self.marks.listed
+        !self.is_told() && self.way == Way::Unknown && self.dial_string.is_none() && self.dial != Dial::Past
     }
 
     pub fn endpoint(&self) -> Option<&str> {

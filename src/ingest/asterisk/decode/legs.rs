@@ -3,7 +3,7 @@
 use super::super::message::Message;
 use super::ask::ASKS_MAX;
 use super::cause::Unanswered;
-use super::channel::{CHANNELS_MAX, Channel, Identity, Listed, Told, Way};
+use super::channel::{CHANNELS_MAX, Channel, Dial, Identity, Listed, Told, Way};
 use super::name::{ChannelName, dialled_number};
 use super::{Decoder, Output};
 use crate::model::{Caller, ContactKey, Endpoint, Hop, LegEnd, LegEvent, LegStart, Now};
@@ -138,7 +138,7 @@ impl Decoder {
             RING => self.came_in(uniqueid, &format!("{event} Ring"), out),
             RINGING if channel.awaits_dial() => {
                 if let Some(channel) = self.channels.get_mut(uniqueid) {
-                    channel.marks.rings = true;
+                    channel.dial = Dial::Late;
                 }
             }
             RINGING => {
@@ -191,7 +191,7 @@ impl Decoder {
             }
         }
         self.went_out(&dest, event, out);
-        if self.channels.get(&dest).is_some_and(|channel| channel.marks.rings) {
+        if self.channels.get(&dest).is_some_and(|channel| channel.dial == Dial::Late) {
             self.told(&dest, Told::Rang, "Newstate Ringing", out);
         }
         match status.as_str() {
@@ -358,7 +358,7 @@ impl Decoder {
                 return;
             }
             let state = state_of(message, Side::MAIN).unwrap_or(0);
-            channel.marks.listed = true;
+            channel.dial = Dial::Past;
             channel.way = way_of_listed(message, uniqueid, &channel, state);
             self.channels.list.push(Listed { uniqueid: uniqueid.into(), channel, state });
             return;
