@@ -113,7 +113,8 @@ impl Daemon {
         let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
         feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         listeners.serve(config, &registry, sites, &tasks, &daemon.reload.subscribe(), &stop)?;
-        let state = AppState { registry: registry.clone(), webhook, clock, settings: Settings::default() };
+        let realm = config.registrar.realm.as_str().into();
+        let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);
         serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
         tasks.spawn(upkeep(recorder, stop));

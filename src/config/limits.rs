@@ -1,5 +1,7 @@
 //! Numbers an operator may turn: what is granted, what is bounded, what is kept.
 
+use crate::model::DigestAlgorithm as Algorithm;
+
 use super::read::{Origin, Section};
 
 /// `[registrar]`: what registrar listeners grant (RFC 3261 §10.3).
@@ -20,6 +22,17 @@ pub struct Registrar {
     /// before the bindings that came over it end. Default 10; where phones close it after each REGISTER and listen at a
     /// port of their own, as long as `expires_max_s`.
     pub connection_grace_s: u32,
+    /// `realm`: whose passwords phones are asked for; best a name of yours, chosen before the first password is set, since
+    /// each is hashed with it. Default `hookswitch`.
+    pub realm: String,
+    /// `digest_algorithms`: which of `MD5` (default), `SHA-256` and `SHA-512-256` are offered. Always strongest first (RFC
+    /// 8760 §2.4), and many phones look at the first one only.
+    pub digest_algorithms: Vec<Algorithm>,
+    /// `nonce_lifetime_s`: how long a phone may use one nonce again. Default 86 400.
+    pub nonce_lifetime_s: u32,
+    /// `nonces_max`: nonces in use that are remembered, some 100 bytes each; a phone whose nonce had to go is asked once
+    /// more. Default 200 000.
+    pub nonces_max: u32,
 }
 
 /// `[limits]`: bounds on what peers can make us hold. What passes one is refused or dropped, and counted.
@@ -87,6 +100,16 @@ impl Registrar {
             let what = "must lie between expires_min_s and expires_max_s";
             section.problem(&Origin::Default, "expires_default_s", what);
         }
+        let realm = section.parsed("realm", parse_realm).unwrap_or_else(|| "hookswitch".into());
+        let mut digest_algorithms =
+            section.list("digest_algorithms", parse_algorithm).unwrap_or_else(|| vec![Algorithm::Md5]);
+        digest_algorithms.sort_unstable_by(|one, other| other.cmp(one));
+        digest_algorithms.dedup();
+        if digest_algorithms.is_empty() {
+            section.problem(&Origin::Default, "digest_algorithms", "needs at least one, e.g. [\"MD5\"]");
+        }
+        let nonce_lifetime_s = number(&mut section, "nonce_lifetime_s", 86_400, 60, MONTH_S);
+        let nonces_max = number(&mut section, "nonces_max", 200_000, 1000, 100_000_000);
         section.finish(&[
             "expires_default_s",
             "expires_min_s",
@@ -94,6 +117,10 @@ impl Registrar {
             "expires_deviation_percent",
             "contacts_max",
             "connection_grace_s",
+            "realm",
+            "digest_algorithms",
+            "nonce_lifetime_s",
+            "nonces_max",
         ]);
         Self {
             expires_default_s,
@@ -102,6 +129,10 @@ impl Registrar {
             expires_deviation_percent,
             contacts_max,
             connection_grace_s,
+            realm,
+            digest_algorithms,
+            nonce_lifetime_s,
+            nonces_max,
         }
     }
 }
@@ -175,6 +206,16 @@ impl Retention {
         section.finish(&["calls_days", "trails_days"]);
         retention
     }
+}
+
+/// It stands between quotes in every challenge.
+fn parse_realm(text: &str) -> Result<String, String> {
+    let fits = (1..=255).contains(&text.len()) && text.chars().all(|c| !c.is_control() && c != '"' && c != '\\');
+    if fits { Ok(text.to_owned()) } else { Err("must have 1 to 255 bytes and no quotes or backslashes".into()) }
+}
+
+fn parse_algorithm(text: &str) -> Result<Algorithm, String> {
+    Algorithm::of(text).ok_or_else(|| format!("{text:?} is none of MD5, SHA-256 and SHA-512-256"))
 }
 
 fn number(section: &mut Section<'_>, name: &str, default: u32, min: u32, max: u32) -> u32 {

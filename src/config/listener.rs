@@ -23,6 +23,9 @@ pub struct Listener {
     /// UDP and TCP on 127.0.0.1:5060; of a mirror: UDP on 127.0.0.1:5062; of HEP: UDP and TCP on 127.0.0.1:9060; a
     /// replica has none.
     pub bind: Vec<Bind>,
+    /// `auth` (registrar only): who must prove a password (RFC 3261 §22): `none` (default) = devices that have one; `digest` =
+    /// everybody, so that devices without one can't register.
+    pub auth: Auth,
     /// `networks`: who may send here (`["192.0.2.0/24"]`); empty (default) = everybody who can reach the address.
     pub networks: Vec<Network>,
     /// `pbx`: name of the PBX that peers in no PBX's networks belong to; default: the default PBX.
@@ -50,6 +53,16 @@ pub struct Origins(Vec<String>);
 /// A HEP auth key. Never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HepKey(Box<[u8]>);
+
+/// Who must prove a password to register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Auth {
+    /// Devices that have one.
+    #[default]
+    None,
+    /// Everybody.
+    Digest,
+}
 
 /// What SIP means on a listener. A listener has one mode; it does not guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -246,10 +259,11 @@ impl Listener {
         }
         let bind = bind.unwrap_or_default();
         let open = bind.iter().find(|bind| !bind.address.ip().to_canonical().is_loopback());
-        if let (Some(Mode::Registrar), Some(open), true) = (mode, open, networks.is_empty()) {
+        let unguarded = auth != Some(Auth::Digest) && networks.is_empty();
+        if let (Some(Mode::Registrar), Some(open), true) = (mode, open, unguarded) {
             let what = format!(
                 "{open} can be reached from outside this host and auth is \"none\", so anybody could register any \
-                 phone: set networks to those of your phones, e.g. networks = [\"192.0.2.0/24\"]"
+                 phone: set networks to those of your phones, e.g. networks = [\"192.0.2.0/24\"], or auth = \"digest\""
             );
             section.problem(
                 if networks_origin == Origin::Default { &bind_origin } else { &networks_origin },
@@ -258,7 +272,19 @@ impl Listener {
             );
         }
         section.finish(&KEYS);
-        Some(Self { name: name.to_owned(), mode: mode?, bind, networks, pbx, key, capture_ids, certificate, origins })
+        let auth = auth.unwrap_or_default();
+        Some(Self {
+            name: name.to_owned(),
+            mode: mode?,
+            bind,
+            auth,
+            networks,
+            pbx,
+            key,
+            capture_ids,
+            certificate,
+            origins,
+        })
     }
 
     /// Whether a peer at `address` may send here.
@@ -327,11 +353,11 @@ fn read_hep(section: &mut Section<'_>, mode: Option<Mode>) -> (Option<HepKey>, B
     (key, capture_ids)
 }
 
-fn parse_auth(text: &str) -> Result<(), String> {
+fn parse_auth(text: &str) -> Result<Auth, String> {
     match text {
-        "none" => Ok(()),
-        "digest" => Err("digest authentication is not built yet; use \"none\" together with networks".into()),
-        _ => Err(format!("{text:?} is no authentication; there is none")),
+        "none" => Ok(Auth::None),
+        "digest" => Ok(Auth::Digest),
+        _ => Err(format!("{text:?} is no authentication; there are none and digest")),
     }
 }
 

@@ -19,7 +19,7 @@ use read::{Origin, Section, Spot, Tree, Value};
 pub use certificate::Certificate;
 pub use feed::{Feed, Kind, Secret, Tls};
 pub use limits::{Limits, Registrar, Retention};
-pub use listener::{Bind, HepKey, Listener, Mode, Origins, Protocol};
+pub use listener::{Auth, Bind, HepKey, Listener, Mode, Origins, Protocol};
 pub use read::Problem;
 pub use subscription::{EXTENSIONS_MAX, Extensions, Subscriptions};
 

@@ -176,7 +176,9 @@ fn certificate(folder: &Path, name: &str) -> (String, String) {
 
 #[test]
 fn digest_is_refused_until_it_is_built() {
-    assert!(mistakes("[listeners.registrar]\nauth = \"digest\"").contains("digest authentication is not built yet"));
+    assert!(mistakes("[listeners.registrar]\nauth = \"basic\"").contains("there are none and digest"));
+    let digest = parse("[listeners.registrar]\nauth = \"digest\"\nbind = [\"udp:0.0.0.0:5060\"]").unwrap();
+    assert_eq!(digest.listeners[0].auth, Auth::Digest, "a password guards it, so it may be open to all");
     parse("[listeners.registrar]\nauth = \"none\"").unwrap();
     assert!(mistakes("[listeners.mirror]\nauth = \"none\"").contains("only a registrar authenticates"));
 }

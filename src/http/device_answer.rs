@@ -43,6 +43,8 @@ pub struct DeviceAnswer {
     /// User agent of its freshest binding.
     #[schema(value_type = Option<String>)]
     pub user_agent: Option<std::sync::Arc<str>>,
+    /// When its SIP password was set; without one nobody can register it where a password is asked for.
+    pub secret_set_at: Option<UnixMillis>,
     /// How many bindings it has, stale ones too.
     pub bindings: usize,
     /// The last external number it spoke with or was rung by.
@@ -79,6 +81,8 @@ impl DeviceAnswer {
         // After the links were read: one that ends meanwhile makes the answer wait for nothing that it does not show.
         let mut awaits = state.registry.links_await(device.id).max(*awaits);
         awaits = pbx.as_ref().map_or(awaits, |pbx| awaits.max(pbx.seq));
+        let secret = state.registry.secret_set_at(device.id);
+        awaits = secret.map_or(awaits, |(_, seq)| awaits.max(seq));
         let users = links.iter().filter_map(|link| {
             let stored = state.registry.users.get(link.value.user)?;
             awaits = awaits.max(stored.seq);
@@ -104,6 +108,7 @@ impl DeviceAnswer {
             state: *shown,
             address: bindings.address,
             user_agent: bindings.user_agent.clone(),
+            secret_set_at: secret.map(|(at, _)| at),
             bindings: bindings.count,
             last_caller: device.last_caller.clone(),
             last_seen_at: bindings.refreshed_at.map_or(device.last_seen_at, |at| at.max(device.last_seen_at)),

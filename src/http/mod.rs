@@ -13,6 +13,7 @@ pub mod calls;
 pub mod control;
 pub mod device_answer;
 pub mod device_history;
+pub mod device_secret;
 pub mod devices;
 pub mod drift;
 pub mod etag;
@@ -84,6 +85,7 @@ fn documented() -> (Router<AppState>, OpenApi) {
         .merge(pbx_events::router())
         .merge(devices::router())
         .merge(device_history::router())
+        .merge(device_secret::router())
         .merge(health::router())
         .merge(users::router())
         .merge(links::router())

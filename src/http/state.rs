@@ -24,6 +24,8 @@ pub struct AppState {
     pub webhook: Arc<Webhook>,
     /// The clocks.
     pub clock: Clock,
+    /// The realm that SIP passwords are set under.
+    pub realm: Arc<str>,
     /// Bounds.
     pub settings: Settings,
 }

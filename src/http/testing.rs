@@ -67,7 +67,13 @@ impl Office {
         };
         let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
         let webhook = Arc::new(Webhook::new(registry.clone(), sites));
-        let state = AppState { registry: registry.clone(), webhook, clock: clock.clone(), settings };
+        let state = AppState {
+            registry: registry.clone(),
+            webhook,
+            clock: clock.clone(),
+            realm: "office.example".into(),
+            settings,
+        };
         let document = serde_json::to_value(super::documented().1).unwrap();
         let mut office = Self {
             registry,

@@ -207,6 +207,7 @@ impl Registry {
         let now = self.clock.now();
         self.unlink_device(id, now.unix);
         self.leave_queues(id);
+        self.drop_secret(id);
         let seq = {
             let Entry::Occupied(entry) = self.devices.records.entry(id) else {
                 return Err(ChangeError::NotFound);

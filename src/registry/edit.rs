@@ -185,7 +185,7 @@ impl Registry {
                 }
                 Ok(())
             }
-            Kind::Token | Kind::Device | Kind::Bindings | Kind::Link => Ok(()),
+            Kind::Token | Kind::Device | Kind::Bindings | Kind::Secret | Kind::Link => Ok(()),
         }
     }
 

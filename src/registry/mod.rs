@@ -33,6 +33,7 @@ mod reported;
 mod resolve;
 mod restore;
 mod ring;
+mod secrets;
 pub mod streams;
 mod table;
 mod tasks;
@@ -79,6 +80,7 @@ use homes::Devices;
 use links::Links;
 use membership::Known;
 use outbox::Outbox;
+use secrets::Secrets;
 
 /// Everything the daemon knows.
 #[derive(Debug)]
@@ -104,6 +106,7 @@ pub struct Registry {
     /// What a site task must hear about; subscribe to it. Who lags looks at everything again.
     pub changes: broadcast::Sender<Changed>,
     devices: Devices,
+    secrets: Secrets,
     links: Links,
     agents: Agents,
     outbox: Outbox,
@@ -157,6 +160,7 @@ impl Registry {
             feeds: Feeds::default(),
             changes: broadcast::Sender::new(CHANGES_MAX),
             devices: Devices::default(),
+            secrets: Secrets::default(),
             links: Links::default(),
             agents: Agents::default(),
             outbox: Outbox::default(),
@@ -347,6 +351,7 @@ impl Records for Registry {
             Kind::User => row(&self.users, UserId(id)),
             Kind::Queue => row(&self.queues, crate::model::QueueId(id)),
             Kind::Token => row(&self.tokens, crate::model::TokenId(id)),
+            Kind::Secret => self.secrets.row(DeviceId(id)).map(Row::Secret),
             Kind::Link => self.links.get(LinkId(id)).map(Row::Link),
             Kind::Device => {
                 let record = self.devices.records.get(&DeviceId(id))?;

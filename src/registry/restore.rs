@@ -26,6 +26,9 @@ impl Registry {
         for (device, row) in loaded.bindings {
             self.restore_contacts(device, row, now);
         }
+        for secret in loaded.secrets {
+            self.restore_secret(secret);
+        }
         for link in loaded.links {
             let whole =
                 self.users.get(link.value.user).is_some() && self.account_of_device(link.value.device).is_some();

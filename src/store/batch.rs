@@ -1,6 +1,6 @@
 //! One commit's worth of rows, as the statements' parameters.
 
-use super::cell::{json, word};
+use super::cell::{hex, json, word};
 use super::commit::Item;
 use super::pending::History;
 use super::statements::{
@@ -8,7 +8,7 @@ use super::statements::{
     delete, upsert,
 };
 use super::{DirtyKey, Kind, Row, Seq};
-use crate::model::{Account, Call, Device, Link, Pbx, Queue, Site, Token, User};
+use crate::model::{Account, Call, Device, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
 
 /// A statement and its parameter.
 #[derive(Debug)]
@@ -97,6 +97,7 @@ fn record_row(row: &Row) -> String {
         Row::Queue(row) => queue_row(&row.value, row.seq),
         Row::Token(row) => token_row(&row.value, row.seq),
         Row::Device(row) => device_row(&row.value, row.seq),
+        Row::Secret(row) => secret_row(&row.value, row.seq),
         Row::Link(row) => link_row(&row.value, row.seq),
         Row::Bindings { device, contacts, seq } => json(&(device, contacts, seq)),
     }
@@ -154,6 +155,11 @@ fn device_row(d: &Device, seq: Seq) -> String {
         created,
         seq,
     ))
+}
+
+fn secret_row(s: &DeviceSecret, seq: Seq) -> String {
+    let ha1 = &s.ha1;
+    json(&(s.device, &s.realm, hex(&ha1.md5), hex(&ha1.sha256), hex(&ha1.sha512_256), s.set_at, seq))
 }
 
 fn link_row(l: &Link, seq: Seq) -> String {
@@ -221,7 +227,7 @@ pub(super) fn number(seq: Seq) -> i64 {
     i64::try_from(seq.0).unwrap_or(i64::MAX)
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Account,
     Kind::Site,
     Kind::Pbx,
@@ -230,5 +236,6 @@ const KINDS: [Kind; 9] = [
     Kind::Token,
     Kind::Device,
     Kind::Bindings,
+    Kind::Secret,
     Kind::Link,
 ];

@@ -1,5 +1,7 @@
 //! Columns: how single values are written down and read back, and which row was wrong when one can't be.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -21,6 +23,15 @@ pub(super) fn word(value: &impl Serialize) -> Option<String> {
 pub(super) fn json(value: &impl Serialize) -> String {
     // Strings, numbers and lists of them: nothing here can fail to serialise.
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Bytes in hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Numbers are stored as they are; a negative one is none of ours and counts as none.
@@ -66,6 +77,20 @@ impl At<'_> {
         text: &str,
     ) -> Result<T, StoreError> {
         text.parse().map_err(|error| self.corrupt(column, &error))
+    }
+
+    /// What [`hex`] wrote.
+    pub(super) fn bytes<const N: usize>(self, column: &'static str, text: &str) -> Result<[u8; N], StoreError> {
+        let wrong = || self.corrupt(column, &format_args!("not {N} bytes in hexadecimal"));
+        let mut bytes = [0; N];
+        if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            let pair = text.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+            *byte = pair.ok_or_else(wrong)?;
+        }
+        Ok(bytes)
     }
 
     pub(super) fn corrupt(self, column: &'static str, detail: &impl std::fmt::Display) -> StoreError {

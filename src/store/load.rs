@@ -10,9 +10,11 @@ use sqlx::sqlite::SqliteRow;
 use super::cell::{At, Readable, seq};
 use super::engine::Engine;
 use super::past::CallRow;
-use super::records::{AccountRow, BindingsRow, DeviceRow, LinkRow, PbxRow, QueueRow, SiteRow, TokenRow, UserRow};
+use super::records::{
+    AccountRow, BindingsRow, DeviceRow, LinkRow, PbxRow, QueueRow, SecretRow, SiteRow, TokenRow, UserRow,
+};
 use super::{Seq, Store, StoreError, Stored, contacts};
-use crate::model::{Account, Binding, Call, Device, DeviceId, Link, Now, Pbx, Queue, Site, Token, User};
+use crate::model::{Account, Binding, Call, Device, DeviceId, DeviceSecret, Link, Now, Pbx, Queue, Site, Token, User};
 
 /// Everything the registry keeps in memory, as the database has it.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ pub struct Loaded {
     pub devices: Vec<Stored<Device>>,
     /// Bindings by device.
     pub bindings: Vec<(DeviceId, Stored<Vec<Binding>>)>,
+    /// SIP passwords of devices.
+    pub secrets: Vec<Stored<DeviceSecret>>,
     /// Links that last.
     pub links: Vec<Stored<Link>>,
     /// Calls that had not ended, and the latest ones whether ended or not: late copies must not start them anew. With
@@ -56,6 +60,7 @@ impl Store {
             queues: self.all::<QueueRow>("SELECT * FROM queues").await?,
             tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
             devices: self.all::<DeviceRow>("SELECT * FROM devices").await?,
+            secrets: self.all::<SecretRow>("SELECT * FROM secrets").await?,
             links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
             calls: self.calls().await?,
             bindings: self.bindings(now).await?,
@@ -156,6 +161,7 @@ const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM tokens
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM devices
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM bindings
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM secrets
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM links
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM trail
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM transitions

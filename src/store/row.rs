@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Seq, Stored};
-use crate::model::{Account, Device, DeviceId, Link, Pbx, Queue, Site, Token, User};
+use crate::model::{Account, Device, DeviceId, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
 
 /// A record on its way to its row.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub enum Row {
     Token(Arc<Stored<Token>>),
     /// A device, without its bindings.
     Device(Box<Stored<Device>>),
+    /// A device's SIP password.
+    Secret(Arc<Stored<DeviceSecret>>),
     /// A link.
     Link(Arc<Stored<Link>>),
     /// All bindings of one device.
@@ -47,6 +49,7 @@ impl Row {
             Self::Queue(row) => row.seq,
             Self::Token(row) => row.seq,
             Self::Device(row) => row.seq,
+            Self::Secret(row) => row.seq,
             Self::Link(row) => row.seq,
             Self::Bindings { seq, .. } => *seq,
         }

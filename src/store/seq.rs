@@ -55,6 +55,8 @@ pub enum Kind {
     Device,
     /// All bindings of one device.
     Bindings,
+    /// SIP passwords of devices.
+    Secret,
     /// Links, ended ones too.
     Link,
 }

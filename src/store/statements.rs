@@ -51,6 +51,7 @@ pub(super) fn upsert(kind: Kind) -> Statement {
         Kind::Token => TOKENS,
         Kind::Device => DEVICES,
         Kind::Bindings => BINDINGS,
+        Kind::Secret => SECRETS,
         Kind::Link => LINKS,
     }
 }
@@ -66,6 +67,7 @@ pub(super) fn delete(kind: Kind) -> Statement {
         Kind::Token => delete!("tokens", "id"),
         Kind::Device => delete!("devices", "id"),
         Kind::Bindings => delete!("bindings", "device"),
+        Kind::Secret => delete!("secrets", "device"),
         Kind::Link => delete!("links", "id"),
     }
 }
@@ -147,6 +149,14 @@ const BINDINGS: Statement = Statement {
                SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[])
                ON CONFLICT (device) DO UPDATE SET contacts = excluded.contacts, seq = excluded.seq",
 };
+
+const SECRETS: Statement = rows!(
+    "INSERT INTO secrets (device, realm, md5, sha256, sha512_256, set_at, seq)
+     SELECT r.value->>0, r.value->>1, r.value->>2, r.value->>3, r.value->>4, CAST(r.value->>5 AS BIGINT),
+            CAST(r.value->>6 AS BIGINT)",
+    "(device) DO UPDATE SET realm = excluded.realm, md5 = excluded.md5, sha256 = excluded.sha256,
+         sha512_256 = excluded.sha512_256, set_at = excluded.set_at, seq = excluded.seq"
+);
 
 const LINKS: Statement = rows!(
     "INSERT INTO links (id, account, device, user_id, began_at, ended_at, seq)

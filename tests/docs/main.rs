@@ -6,7 +6,7 @@ mod support;
 
 mod page;
 
-use hookswitch::config::{Config, Mode};
+use hookswitch::config::{Auth, Config, Mode};
 use hookswitch::ingest::asterisk;
 use hookswitch::ingest::freeswitch::EVENTS;
 use page::{Page, Session};
@@ -46,6 +46,20 @@ async fn every_command_of_any_pbx_by_webhook_works() {
     };
     let calls = until("the call of the page is over", ended).await;
     assert_eq!(calls["items"][0]["outcome"], "answered", "{calls:#}");
+}
+
+#[tokio::test]
+async fn every_command_of_phones_with_passwords_works_and_its_configuration_is_good() {
+    let folder = Folder::new("docs-digest");
+    let daemon = Daemon::start(&folder).await;
+    let mut session = Session::new(&folder, &daemon);
+    let page = Page::read("docs/digest.md");
+    session.follow(&page).await;
+    let device = daemon.api().device("150", "disconnected").await;
+    assert!(device["secret_set_at"].is_i64(), "{device:#}");
+    let settings = page.blocks("toml").next().expect("it shows the listener");
+    let config = Config::parse(settings, std::iter::empty()).expect("it is good");
+    assert_eq!((config.listeners[0].auth, config.registrar.realm.as_str()), (Auth::Digest, "office.example"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! SIP listeners through the real binary's sockets.
 
 mod connections;
+mod digest;
 mod hep;
 mod mirror;
 mod registrar;

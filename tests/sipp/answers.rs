@@ -128,6 +128,23 @@ async fn a_database_that_does_not_confirm_gets_503_with_retry_after_and_the_next
 }
 
 #[tokio::test]
+async fn a_password_is_asked_for_and_the_right_one_gets_200() {
+    let folder = Folder::new("register-digest");
+    let daemon = Daemon::start(&folder).await;
+    let api = daemon.api();
+    let pbx = items(&api.get("/v1/pbxs").await)[0]["id"].clone();
+    let device = api.post("/v1/devices", json!({ "pbx": pbx, "user": "101" })).await;
+    let path = format!("/v1/devices/{}/secret", text(&device["id"]));
+    let (status, _) = api.send(reqwest::Method::PUT, &path, Some(json!({ "password": "s3cret" }))).await;
+    assert_eq!(status, 204);
+    for transport in ["udp", "tcp"] {
+        answers(&folder, daemon.registrar, transport, "register-digest-wrong", "101").await;
+        answers(&folder, daemon.registrar, transport, "register-digest", "101").await;
+    }
+    api.device("101", "connected").await;
+}
+
+#[tokio::test]
 async fn what_sipp_registered_shows_in_the_api() {
     let folder = Folder::new("register-api");
     let daemon = Daemon::start(&folder).await;

@@ -39,6 +39,7 @@ pub(super) fn status(code: u16) -> &'static str {
         200 => "200",
         302 => "302",
         400 => "400",
+        401 => "401",
         403 => "403",
         404 => "404",
         405 => "405",
@@ -79,7 +80,7 @@ const METHODS: [&str; 16] = [
 ];
 
 /// Status codes we answer with, and what happens to what is not answered.
-const OUTCOMES: [&str; 25] = [
+const OUTCOMES: [&str; 26] = [
     "200",
     "observed",
     "malformed",
@@ -88,6 +89,7 @@ const OUTCOMES: [&str; 25] = [
     "keepalive",
     "302",
     "400",
+    "401",
     "403",
     "404",
     "405",

@@ -13,6 +13,7 @@ use crate::registry::{Change, Registry, Seq, Target};
 use crate::sip::registrar::{self, Overflow, Policy};
 use crate::sip::{HeaderError, Message, Method, Refusal, Reply, Response, Salt, ScanError, Unanswerable, check, scan};
 
+use super::auth::{Auth, Seed};
 use super::counts::{self, Counts};
 use super::flows::{FlowId, Flows};
 use super::hep::Hep;
@@ -30,6 +31,7 @@ pub(super) struct Core {
     pub peers: Peers,
     pub policy: Policy,
     pub salt: Salt,
+    pub auth: Auth,
     /// Of all replica listeners: a PBX may have several.
     pub publications: Publications,
     /// Of all registrars: a phone may come back on another listener.
@@ -106,7 +108,13 @@ enum Desk {
 }
 
 impl Core {
-    pub(super) fn new(registry: &Arc<Registry>, sites: Sites, registrar: &config::Registrar, salt: Salt) -> Self {
+    pub(super) fn new(
+        registry: &Arc<Registry>,
+        sites: Sites,
+        registrar: &config::Registrar,
+        salt: Salt,
+        seed: Seed,
+    ) -> Self {
         let policy = Policy {
             expires_min_s: registrar.expires_min_s,
             expires_default_s: registrar.expires_default_s,
@@ -122,6 +130,7 @@ impl Core {
             peers: Peers::new(registry.clone()),
             policy,
             salt,
+            auth: Auth::new(registrar, seed),
             publications: Publications::new(),
             flows: Flows::new(u64::from(registrar.connection_grace_s) * 1000),
         }
@@ -182,7 +191,7 @@ impl Front {
         limits: config::Limits,
     ) -> Self {
         let desk = match listener.mode {
-            config::Mode::Registrar => Desk::Registrar(Registrar::new()),
+            config::Mode::Registrar => Desk::Registrar(Registrar::new(listener.auth)),
             config::Mode::Replica => Desk::Replica(Replica::new(&listener.name)),
             config::Mode::Mirror => Desk::Mirror(Mirror::new(&listener.name, FeedKind::Mirror)),
             config::Mode::Hep => Desk::Hep(Hep::new(&listener)),

@@ -11,6 +11,7 @@ use crate::registry::Registry;
 use crate::sip::hep::{self, Content, Packet};
 use crate::sip::{Message, Method, Salt, ScanError, scan};
 
+use super::auth::Seed;
 use super::front::{Core, Peer};
 use super::mirror::{Mirror, Origin};
 use super::recent::Recent;
@@ -40,7 +41,7 @@ impl Intake {
     #[must_use]
     pub fn new(listener: &config::Listener, registry: &Arc<Registry>, sites: Sites) -> Self {
         // Only answers are salted, and here are none.
-        let core = Core::new(registry, sites, &config::Config::default().registrar, Salt([0; 16]));
+        let core = Core::new(registry, sites, &config::Config::default().registrar, Salt([0; 16]), Seed([0; 64]));
         Self { hep: Hep::new(listener), core }
     }
 

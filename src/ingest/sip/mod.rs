@@ -4,12 +4,15 @@
 //! asks the mode's desk; the desk decides and changes the registry. A reply that tells of a change waits in its socket's
 //! pending table until the journal has committed it.
 
+mod attempts;
+mod auth;
 mod counts;
 mod flows;
 mod front;
 mod heard;
 mod hep;
 mod mirror;
+mod nonces;
 mod peers;
 mod pending;
 mod permission;
@@ -42,6 +45,7 @@ use crate::registry::Registry;
 use crate::sip::Salt;
 
 use super::site::Sites;
+use auth::Seed;
 use front::{Core, Front};
 use socket::Bound;
 use tcp::Door;
@@ -117,7 +121,10 @@ impl Listeners {
         let clock = registry.clock();
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
-        let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt)));
+        let mut seed = [0; 64];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        warn_of_void_secrets(registry, &config.registrar.realm);
+        let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt), Seed(seed)));
         let answers = |mode| matches!(mode, config::Mode::Registrar | config::Mode::Replica);
         if self.bound.iter().any(|(listener, _)| answers(listener.mode)) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
@@ -153,6 +160,17 @@ impl Listeners {
             }
         }
         Ok(())
+    }
+}
+
+fn warn_of_void_secrets(registry: &Registry, realm: &str) {
+    let void = registry.secrets_beyond(realm);
+    if void > 0 {
+        tracing::warn!(
+            devices = void,
+            realm,
+            "passwords were set under another realm and prove nothing under this one; set them again, or registrar.realm back"
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may register whom here, and what an account grants.
 
-use crate::model::RegistrationSettings;
+use crate::model::{DeviceId, RegistrationSettings};
 use crate::registry::Target;
 use crate::sip::registrar::Policy;
 use crate::sip::{Refusal, Uri};
@@ -8,7 +8,7 @@ use crate::sip::{Refusal, Uri};
 use super::front::{Core, Request};
 
 /// Checks that the Request-URI names a domain of ours (RFC 3261 §10.3 step 1), and that whoever registers another
-/// (From is not To, §10.2) may do so.
+/// (From is not To, §10.2) may do so. Answers who registers: whose password is to be proved, where one is asked for.
 ///
 /// # Errors
 /// 404 for a domain that is nobody's, 403 for a third party without permission.
@@ -17,7 +17,7 @@ pub(super) fn check(
     request: &Request<'_, '_>,
     target: &Target<'_>,
     settings: Option<&RegistrationSettings>,
-) -> Result<(), Refusal> {
+) -> Result<DeviceId, Refusal> {
     // `sip::check` has read it before.
     let domain = Uri::parse(request.message.request_uri().unwrap_or_default()).map(|uri| uri.host).unwrap_or_default();
     core.resolve(request.pbx, &target.user, domain)?;
@@ -26,7 +26,7 @@ pub(super) fn check(
     let actor = actor.filter(|actor| actor.account == target.account);
     let may = |user: &str| settings.is_some_and(|settings| settings.third_parties.iter().any(|one| one == user));
     match actor {
-        Some(actor) if actor.user == target.user || may(&actor.user) => Ok(()),
+        Some(actor) if actor.user == target.user || may(&actor.user) => Ok(actor.device()),
         _ => Err(Refusal::new(403, "May Not Register Others", "third_party")),
     }
 }

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use crate::config;
 use crate::model::{Binding, BindingSource};
 use crate::sip::registrar::{Contacts, RegisterRequest, bad_extension, decide, unsupported};
 use crate::sip::{Method, Refusal, Uri};
@@ -14,17 +15,18 @@ use super::transactions::{Transactions, no_transaction};
 /// The mode's memory, shared by the listener's sockets.
 pub(super) struct Registrar {
     transactions: Transactions,
+    auth: config::Auth,
 }
 
 impl Registrar {
-    pub(super) fn new() -> Self {
-        Self { transactions: Transactions::new() }
+    pub(super) fn new(auth: config::Auth) -> Self {
+        Self { transactions: Transactions::new(), auth }
     }
 
     /// Judges a request that has all it must have.
     pub(super) fn decide(&self, core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
         match request.method {
-            Method::Register => register(core, request),
+            Method::Register => register(core, request, self.auth),
             Method::Options => options(request),
             Method::Invite => {
                 self.transactions.answered(request.message, request.now.tick);
@@ -49,12 +51,17 @@ fn options(request: &Request<'_, '_>) -> Result<Decision, Refusal> {
     Ok(Decision { status: 200, response, seq: None })
 }
 
-fn register(core: &Core, request: &Request<'_, '_>) -> Result<Decision, Refusal> {
+fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Result<Decision, Refusal> {
     let wanted = RegisterRequest::parse(request.message, request.peer.source, request.peer.transport)?;
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
     let account = core.registry.accounts.get(target.account);
     let settings = account.as_ref().map(|account| &account.value.settings.registration);
-    permission::check(core, request, &target, settings)?;
+    let actor = permission::check(core, request, &target, settings)?;
+    // Whoever has set a password expects it to be asked for, whatever else the listener lets in.
+    let has_secret = |device| core.registry.has_secret(device);
+    if auth == config::Auth::Digest || has_secret(actor) || (actor != target.device() && has_secret(target.device())) {
+        core.auth.check(core, request, &target, actor)?;
+    }
     let policy = settings.map_or(core.policy, |settings| permission::policy(&core.policy, settings));
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.

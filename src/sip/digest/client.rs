@@ -1,12 +1,9 @@
-//! Digest authentication (RFC 7616, and RFC 8760 for SIP): the side that is asked and answers. Pure: the client's nonce
-//! is passed in.
+//! The side that is asked and answers. Pure: the client's nonce is passed in.
 
-use md5::Md5;
-use sha2::{Digest as _, Sha256};
-
-use super::message::Message;
-use super::name::Name;
-use super::syntax::{list, unfold};
+use super::{Algorithm, between_quotes, hash};
+use crate::sip::message::Message;
+use crate::sip::name::Name;
+use crate::sip::syntax::{list, unfold};
 
 /// What a server wants to be shown (a `WWW-Authenticate` or `Proxy-Authenticate` value).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +22,6 @@ pub struct Challenge {
     pub stale: bool,
     /// A proxy asks (407), so the answer goes into `Proxy-Authorization`.
     pub proxy: bool,
-}
-
-/// Hashes that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Algorithm {
-    /// MD5, which is what nearly everybody asks for.
-    Md5,
-    /// SHA-256.
-    Sha256,
 }
 
 /// Who answers. Never shown.
@@ -81,12 +69,7 @@ impl Challenge {
             let (_, text) = parameters().find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
             between_quotes(text.trim())
         };
-        let algorithm = match find("algorithm") {
-            None => Algorithm::Md5,
-            Some(name) if name.eq_ignore_ascii_case("MD5") => Algorithm::Md5,
-            Some(name) if name.eq_ignore_ascii_case("SHA-256") => Algorithm::Sha256,
-            Some(_) => return None,
-        };
+        let algorithm = find("algorithm").map_or(Some(Algorithm::Md5), Algorithm::of)?;
         let qop = find("qop");
         let qop_auth = qop.is_some_and(|all| all.split(',').any(|one| one.trim().eq_ignore_ascii_case("auth")));
         if qop.is_some_and(|all| !all.trim().is_empty()) && !qop_auth {
@@ -116,13 +99,16 @@ impl Challenge {
     ) -> (&'static str, String) {
         let Credentials { user, password } = credentials;
         let Self { realm, nonce, .. } = self;
-        let secret = self.hash(&format!("{user}:{realm}:{password}"));
-        let request = self.hash(&format!("{method}:{uri}"));
+        let secret = hash(self.algorithm, &[user, ":", realm, ":", password]);
+        let request = hash(self.algorithm, &[method, ":", uri]);
+        let (secret, request) = (secret.as_str(), request.as_str());
         let proof = if self.qop_auth {
-            self.hash(&format!("{secret}:{nonce}:{count:08x}:{cnonce}:auth:{request}"))
+            let count = format!("{count:08x}");
+            hash(self.algorithm, &[secret, ":", nonce, ":", &count, ":", cnonce, ":auth:", request])
         } else {
-            self.hash(&format!("{secret}:{nonce}:{request}"))
+            hash(self.algorithm, &[secret, ":", nonce, ":", request])
         };
+        let proof = proof.as_str();
         let shown = user.replace('\\', "\\\\").replace('"', "\\\"");
         let asked =
             if self.qop_auth { format!(", qop=auth, nc={count:08x}, cnonce=\"{cnonce}\"") } else { String::new() };
@@ -134,48 +120,6 @@ impl Challenge {
         );
         (if self.proxy { "Proxy-Authorization" } else { "Authorization" }, value)
     }
-
-    fn hash(&self, text: &str) -> String {
-        match self.algorithm {
-            Algorithm::Md5 => hex(&Md5::digest(text)),
-            Algorithm::Sha256 => hex(&Sha256::digest(text)),
-        }
-    }
-}
-
-impl Algorithm {
-    /// As it is written on the wire.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "MD5",
-            Self::Sha256 => "SHA-256",
-        }
-    }
-}
-
-/// The text between the quotes, escapes kept as they are: RFC 7616 hashes and repeats it that way. None when it would not
-/// stay between them.
-fn between_quotes(text: &str) -> Option<&str> {
-    let inner = match text.strip_prefix('"') {
-        Some(inner) => inner.strip_suffix('"')?,
-        None => text,
-    };
-    let mut characters = inner.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '"' => return None,
-            '\\' => drop(characters.next()?),
-            _ => {}
-        }
-    }
-    Some(inner)
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
 }
 
 #[cfg(test)]
@@ -224,7 +168,7 @@ mod tests {
     #[test]
     fn the_strongest_challenge_we_know_is_taken() {
         let response = "SIP/2.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
-                        WWW-Authenticate: Digest realm=\"a\",nonce=\"1\",algorithm=SHA-512-256\r\n\
+                        WWW-Authenticate: Digest realm=\"a\",nonce=\"1\",algorithm=SHA-1024\r\n\
                         WWW-Authenticate: Digest realm=\"a\",nonce=\"2\",algorithm=SHA-256,qop=\"auth\",stale=TRUE\r\n\
                         WWW-Authenticate: Digest realm=\"a, b\",\r\n nonce=\"3\"\r\n\r\n";
         let challenge = Challenge::strongest(&scan(response.as_bytes()).unwrap()).unwrap();
