@@ -8,7 +8,7 @@ use hookswitch::switchboard::Input;
 use proptest::prelude::*;
 
 use super::office::Office;
-use super::site::{ANSWERED, ENDED, OFFERED, Site, rescinded};
+use super::site::{ANSWERED, ENDED, OFFERED, Site, lagging, rescinded};
 use super::wire::{ELSEWHERE, FROM, Invite};
 use super::world::{PBX, device};
 
@@ -382,17 +382,7 @@ fn record(office: &Office) -> String {
 }
 
 fn play(jitter: &[u64]) -> String {
-    let mut delays = jitter.iter().copied().cycle();
-    let mut steps = Vec::new();
-    for feed in ring_all() {
-        // Each feed keeps its own order; how far it lags changes from step to step.
-        let mut last = 0;
-        for (at, step) in feed {
-            last = last.max(at + delays.next().unwrap_or(0));
-            steps.push((last, step));
-        }
-    }
-    steps.sort_by_key(|(at, _)| *at);
+    let steps = lagging(ring_all(), jitter);
     let mut office = office();
     let began = office.site.now.tick;
     for (at, step) in steps {

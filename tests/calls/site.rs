@@ -165,3 +165,19 @@ impl Site {
         states.push(offer.clone());
     }
 }
+
+/// The steps of several feeds in the order they come, each at its milliseconds plus what its feed lags by then: a feed keeps its
+/// own order, but how far it lags changes from step to step.
+pub fn lagging<S>(feeds: impl IntoIterator<Item = Vec<(u64, S)>>, lags: &[u64]) -> Vec<(u64, S)> {
+    let mut lags = lags.iter().copied().cycle();
+    let mut steps = Vec::new();
+    for feed in feeds {
+        let mut last = 0;
+        for (at, step) in feed {
+            last = last.max(at + lags.next().unwrap_or(0));
+            steps.push((last, step));
+        }
+    }
+    steps.sort_by_key(|(at, _)| *at);
+    steps
+}

@@ -4,7 +4,7 @@ use hookswitch::model::*;
 use hookswitch::switchboard::Input;
 use proptest::prelude::*;
 
-use super::site::Site;
+use super::site::{Site, lagging};
 use super::wire::Invite;
 use super::world::{PBX, World, device};
 
@@ -158,16 +158,7 @@ fn between_colleagues() -> Story {
 
 /// Plays a story; each feed keeps its own order, and lags as `jitter` says.
 fn play(story: Story, jitter: &[u64]) -> Office {
-    let mut delays = jitter.iter().copied().cycle();
-    let mut steps = Vec::new();
-    for feed in story {
-        let mut last = 0;
-        for (at, step) in feed {
-            last = last.max(at + delays.next().unwrap_or(0));
-            steps.push((last, step));
-        }
-    }
-    steps.sort_by_key(|(at, _)| *at);
+    let steps = lagging(story, jitter);
     let mut office = office();
     let began = office.site.now.tick;
     for (at, step) in steps {
