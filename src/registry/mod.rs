@@ -53,7 +53,7 @@ use crate::model::{
     Account, AccountId, Call, CallId, CallState, DeviceId, DeviceState, LinkId, Now, Pbx, PbxId, Queue, Site, Token,
     TrailEntry, Transition, User, UserId,
 };
-use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, contacts};
+use crate::store::{DirtyKey, Journal, Kind, Records, Row, Store, StoreError, line};
 
 pub use crate::store::{CallFilter, HistoryPage, LinksOf, NotStored, Seq, Stored};
 pub use control::{Command, ControlRequest};
@@ -146,7 +146,7 @@ impl Registry {
     pub async fn open(store: Store, clock: Clock, limits: Limits) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
         let loaded = store.load(now).await?;
-        let journal = Arc::new(Journal::new(loaded.seq, clock.clone(), limits.history_max));
+        let journal = Arc::new(Journal::new(loaded.seq, loaded.log, clock.clone(), limits.history_max));
         let streams = Streams::default();
         let registry = Arc::new(Self {
             accounts: Table::default(),
@@ -339,7 +339,7 @@ impl Drop for Registry {
 }
 
 impl Records for Registry {
-    fn read(&self, key: DirtyKey) -> Option<Row> {
+    fn read(&self, key: DirtyKey, commit: u64) -> Option<Row> {
         fn row<T: Noun>(table: &Table<T>, id: T::Id) -> Option<Row> {
             table.get(id).map(T::row)
         }
@@ -358,17 +358,32 @@ impl Records for Registry {
                 Some(Row::Device(Box::new(Stored { value: record.device().into(), seq: record.seq })))
             }
             Kind::Bindings => {
-                let record = self.devices.records.get(&DeviceId(id))?;
                 let now = self.clock.now();
+                let mut record = self.devices.records.get_mut(&DeviceId(id))?;
+                record.logged = lower_half(commit);
                 let written = record.bindings.iter().map(|bound| bound.to_contact(now.to_unix(bound.expires_at)));
-                (!record.bindings.is_empty()).then(|| Row::Bindings {
-                    device: record.id,
-                    contacts: contacts::encode(written),
-                    seq: record.bindings_seq,
-                })
+                (!record.bindings.is_empty())
+                    .then(|| Row::Bindings { line: line(record.id, record.bindings_seq, written), seq: record.bindings_seq })
             }
         }
     }
+
+    fn write_anew(&self, device: DeviceId, commit: u64) {
+        let Some(record) = self.devices.records.get(&device) else { return };
+        // One without bindings needs no line once there is none before it.
+        if record.logged == lower_half(commit) && !record.bindings.is_empty() {
+            self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });
+        }
+    }
+
+    fn devices(&self) -> usize {
+        self.devices.records.len()
+    }
+}
+
+/// What a record keeps of a commit's number.
+fn lower_half(commit: u64) -> u32 {
+    u32::try_from(commit & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// Counts what a limit turned away.

@@ -21,6 +21,9 @@ pub(super) struct Record {
     assignable: bool,
     /// Admins were last told that it is stale.
     pub(super) told_stale: bool,
+    /// The commit for which its bindings were last read, without its upper half: enough to tell the commits apart that are
+    /// in the log.
+    pub(super) logged: u32,
     last_seen_at: UnixMillis,
     created_at: UnixMillis,
     pub(super) bindings: Box<[Bound]>,
@@ -90,6 +93,7 @@ impl Record {
             enabled: true,
             assignable: false,
             told_stale: false,
+            logged: 0,
             last_seen_at: device.last_seen_at,
             created_at: device.created_at,
             bindings: Box::default(),

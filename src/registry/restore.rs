@@ -7,9 +7,9 @@ use std::sync::{Arc, PoisonError};
 
 use super::homes::Devices;
 use super::record::Record;
-use super::{Noun, Registry, Table};
-use crate::model::{Binding, Device, DeviceId, MemberState, Now, Queue};
-use crate::store::{DirtyKey, Kind, Loaded, Stored};
+use super::{Noun, Registry, Table, lower_half};
+use crate::model::{Device, MemberState, Now, Queue};
+use crate::store::{DirtyKey, Kind, Loaded, LoadedBindings, Stored};
 
 impl Registry {
     /// Takes over what the database had.
@@ -23,8 +23,8 @@ impl Registry {
         for row in loaded.devices {
             self.restore_device(row);
         }
-        for (device, row) in loaded.bindings {
-            self.restore_contacts(device, row, now);
+        for bindings in loaded.bindings {
+            self.restore_contacts(bindings, now);
         }
         for secret in loaded.secrets {
             self.restore_secret(secret);
@@ -60,11 +60,13 @@ impl Registry {
         self.devices.records.insert(id, record);
     }
 
-    fn restore_contacts(&self, device: DeviceId, row: Stored<Vec<Binding>>, now: Now) {
+    fn restore_contacts(&self, loaded: LoadedBindings, now: Now) {
+        let device = loaded.device;
         match self.devices.records.get_mut(&device) {
             Some(mut record) => {
-                record.bindings_seq = row.seq;
-                self.restore_bindings(&mut record, Arc::unwrap_or_clone(row.value), now);
+                record.bindings_seq = loaded.seq;
+                record.logged = lower_half(loaded.commit);
+                self.restore_bindings(&mut record, loaded.contacts, now);
             }
             None => {
                 self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });

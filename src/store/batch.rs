@@ -1,13 +1,16 @@
 //! One commit's worth of rows, as the statements' parameters.
 
+use std::borrow::Cow;
+
 use super::cell::{hex, json, word};
 use super::commit::Item;
+use super::log::without_bindings;
 use super::pending::History;
 use super::statements::{
-    CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, CALLS_GONE, Statement, TRAIL, TRANSITIONS,
-    delete, upsert,
+    APPEND, CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, CALLS_GONE, FORGET, Statement, TRAIL,
+    TRANSITIONS, delete, upsert,
 };
-use super::{DirtyKey, Kind, Row, Seq};
+use super::{Kind, Row, Seq};
 use crate::model::{Account, Call, Device, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
 
 /// A statement and its parameter.
@@ -22,34 +25,39 @@ pub(super) struct Step {
 pub(super) enum Parameter {
     /// A JSON array.
     Json(String),
-    /// The bindings' columns.
-    Bindings(BindingColumns),
+    /// Rows of the log.
+    Log(LogRows),
+    /// One number.
+    Number(i64),
 }
 
-/// Bindings, a column each.
+/// Rows of the log, a column each.
 #[derive(Debug, Default)]
-pub(super) struct BindingColumns {
-    pub(super) devices: Vec<String>,
-    pub(super) contacts: Vec<String>,
-    pub(super) seqs: Vec<i64>,
+pub(super) struct LogRows {
+    pub(super) ids: Vec<i64>,
+    pub(super) bodies: Vec<String>,
 }
 
 /// What to run for `items`, in order, inside one transaction; and the highest number of a deleted row, which no row will
-/// be left to tell.
-pub(super) fn steps(items: &[Item]) -> (Vec<Step>, Option<Seq>) {
+/// be left to tell. Rows of the log get about `body_bytes`.
+pub(super) fn steps(items: &[Item], body_bytes: usize) -> (Vec<Step>, Option<Seq>) {
     let mut steps = Vec::new();
-    for kind in KINDS {
-        let changes = || items.iter().filter_map(|item| change_of(item, kind));
-        let gone: Vec<String> = changes().filter(|(_, row)| row.is_none()).map(|(key, _)| key.id.to_string()).collect();
-        if !gone.is_empty() {
-            steps.push(Step { statement: delete(kind), parameter: Parameter::Json(json(&gone)) });
-        }
-        if changes().any(|(_, row)| row.is_some()) {
-            let rows = changes().filter_map(|(_, row)| row.as_ref());
-            steps.push(Step { statement: upsert(kind), parameter: record_rows(kind, rows) });
+    // Changes come first and in key order, so each table's are together.
+    for of_kind in items.chunk_by(|a, b| a.kind() == b.kind()) {
+        match of_kind.first().and_then(Item::kind) {
+            Some(Kind::Bindings) => {
+                let parameter = Parameter::Log(LogRows::of(of_kind, body_bytes));
+                steps.push(Step { statement: APPEND, parameter });
+            }
+            Some(kind) => record_steps(kind, of_kind, &mut steps),
+            None => {}
         }
     }
     history_steps(items, &mut steps);
+    steps.extend(items.iter().filter_map(|item| match item {
+        Item::Forget(last) => Some(Step { statement: FORGET, parameter: Parameter::Number(*last) }),
+        _ => None,
+    }));
     let deleted = items.iter().filter_map(|item| match item {
         Item::Change { row: None, span, .. } => Some(Seq(span.last)),
         _ => None,
@@ -57,34 +65,58 @@ pub(super) fn steps(items: &[Item]) -> (Vec<Step>, Option<Seq>) {
     (steps, deleted.max())
 }
 
-impl BindingColumns {
-    /// The same as rows.
-    pub(super) fn to_json(&self) -> String {
-        let rows = self.devices.iter().zip(&self.contacts).zip(&self.seqs);
-        json(&rows.map(|((device, contacts), seq)| (device, contacts, seq)).collect::<Vec<_>>())
-    }
-}
-
-fn change_of(item: &Item, of: Kind) -> Option<(&DirtyKey, &Option<Row>)> {
-    match item {
-        Item::Change { key, row, .. } if key.kind == of => Some((key, row)),
-        _ => None,
-    }
-}
-
-fn record_rows<'a>(kind: Kind, rows: impl Iterator<Item = &'a Row>) -> Parameter {
-    if kind != Kind::Bindings {
-        return Parameter::Json(array(rows.map(record_row)));
-    }
-    let mut columns = BindingColumns::default();
-    for row in rows {
-        if let Row::Bindings { device, contacts, seq } = row {
-            columns.devices.push(device.to_string());
-            columns.contacts.push(contacts.clone());
-            columns.seqs.push(number(*seq));
+impl Parameter {
+    /// How many executions `SQLite` needs.
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Self::Json(_) | Self::Number(_) => 1,
+            Self::Log(rows) => rows.ids.len(),
         }
     }
-    Parameter::Bindings(columns)
+}
+
+impl LogRows {
+    /// A row's id is the place of its first line, and so its own however a commit is divided.
+    fn of(items: &[Item], body_bytes: usize) -> Self {
+        let mut rows = Self::default();
+        for item in items {
+            let Item::Change { key, row, span, place } = item else { continue };
+            let line = match row {
+                Some(Row::Bindings { line, .. }) => Cow::Borrowed(line.as_str()),
+                _ => Cow::Owned(without_bindings(key.id, Seq(span.last))),
+            };
+            match rows.bodies.last_mut() {
+                Some(body) if body.len() + line.len() < body_bytes => {
+                    body.push('\n');
+                    body.push_str(&line);
+                }
+                _ => {
+                    let mut body = String::with_capacity(body_bytes.max(line.len()));
+                    body.push_str(&line);
+                    rows.ids.push(*place);
+                    rows.bodies.push(body);
+                }
+            }
+        }
+        rows
+    }
+}
+
+fn record_steps(kind: Kind, items: &[Item], steps: &mut Vec<Step>) {
+    let changes = || {
+        items.iter().filter_map(|item| match item {
+            Item::Change { key, row, .. } => Some((key, row)),
+            _ => None,
+        })
+    };
+    let gone: Vec<String> = changes().filter(|(_, row)| row.is_none()).map(|(key, _)| key.id.to_string()).collect();
+    if !gone.is_empty() {
+        steps.push(Step { statement: delete(kind), parameter: Parameter::Json(json(&gone)) });
+    }
+    let rows: Vec<String> = changes().filter_map(|(_, row)| row.as_ref()).map(record_row).collect();
+    if !rows.is_empty() {
+        steps.push(Step { statement: upsert(kind), parameter: Parameter::Json(array(rows.into_iter())) });
+    }
 }
 
 /// One row as a JSON array, in the order of the statement's columns.
@@ -99,7 +131,8 @@ fn record_row(row: &Row) -> String {
         Row::Device(row) => device_row(&row.value, row.seq),
         Row::Secret(row) => secret_row(&row.value, row.seq),
         Row::Link(row) => link_row(&row.value, row.seq),
-        Row::Bindings { device, contacts, seq } => json(&(device, contacts, seq)),
+        // Not a table's; see [`LogRows`].
+        Row::Bindings { line, seq } => json(&(line, seq)),
     }
 }
 
@@ -226,16 +259,3 @@ fn array(rows: impl Iterator<Item = String>) -> String {
 pub(super) fn number(seq: Seq) -> i64 {
     i64::try_from(seq.0).unwrap_or(i64::MAX)
 }
-
-const KINDS: [Kind; 10] = [
-    Kind::Account,
-    Kind::Site,
-    Kind::Pbx,
-    Kind::User,
-    Kind::Queue,
-    Kind::Token,
-    Kind::Device,
-    Kind::Bindings,
-    Kind::Secret,
-    Kind::Link,
-];

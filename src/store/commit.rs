@@ -7,23 +7,43 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::journal::{Journal, Records, count_dropped};
+use super::log::{self, Doomed, Log};
 use super::pending::{History, Span, Taken};
-use super::{DirtyKey, Row, Seq};
+use super::{DirtyKey, Kind, Row, Seq};
 use crate::clock::Clock;
 
 /// Where batches go.
 pub(super) trait Sink: Send + 'static {
     /// Writes all of `items` or none.
     fn write(&mut self, items: &[Item]) -> impl Future<Output = Result<(), WriteError>> + Send;
+
+    /// Up to `rows` of the oldest rows of the log that come after the id `after`.
+    fn oldest(
+        &mut self,
+        after: i64,
+        rows: i64,
+    ) -> impl Future<Output = Result<Vec<(i64, String)>, WriteError>> + Send;
 }
 
 /// One thing to write.
 #[derive(Clone, Debug)]
 pub(super) enum Item {
-    /// A record as it is now; none = its row goes.
-    Change { key: DirtyKey, row: Option<Row>, span: Span },
+    /// A record as it is now; none = its row goes. What goes into the log goes to `place`.
+    Change { key: DirtyKey, row: Option<Row>, span: Span, place: i64 },
     /// An entry of the history.
     History(History),
+    /// The log up to this row is not needed any more.
+    Forget(i64),
+}
+
+impl Item {
+    /// The table of a change.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Change { key, .. } => Some(key.kind),
+            Self::History(_) | Self::Forget(_) => None,
+        }
+    }
 }
 
 /// Why a batch was not written.
@@ -38,7 +58,7 @@ pub(super) enum WriteError {
 impl Journal {
     /// Writes until the journal is closed or `records` is gone.
     pub(super) async fn run(&self, records: Weak<dyn Records>, mut sink: impl Sink) {
-        let mut failures = 0_u32;
+        let (mut failures, mut log) = (0_u32, self.log_at_start);
         loop {
             while self.state().pending.is_empty() {
                 if self.closed.load(Ordering::Acquire) {
@@ -46,9 +66,11 @@ impl Journal {
                 }
                 self.wake.notified().await;
             }
-            let Some(batch) = records.upgrade().map(|records| self.gather(&*records)) else { return };
+            self.tidy(&records, &mut log, &mut sink).await;
+            let Some(batch) = records.upgrade().map(|records| self.gather(&*records, &mut log)) else { return };
             match self.commit(&mut sink, &batch).await {
                 Ok(refused) => {
+                    log.written(&batch.items);
                     self.succeeded(&batch, &refused, failures);
                     failures = 0;
                 }
@@ -64,28 +86,53 @@ impl Journal {
         }
     }
 
+    /// Looks at the oldest rows of the log when it has grown too long: what still counts in them is marked as changed, so
+    /// that it is written anew, and once that is stored they can go. What can't be read now is looked at the next time.
+    async fn tidy(&self, records: &Weak<dyn Records>, log: &mut Log, sink: &mut impl Sink) {
+        if !records.upgrade().is_some_and(|records| log.is_untidy(records.devices())) {
+            return;
+        }
+        let Ok(rows) = sink.oldest(log.head, TIDY_ROWS).await else { return };
+        let (Some((last, _)), Some(records)) = (rows.last(), records.upgrade()) else { return };
+        let mut lines = 0;
+        for (id, body) in &rows {
+            for line in log::lines(*id, body) {
+                lines += 1;
+                match line {
+                    Ok(line) => records.write_anew(line.device, log::commit_of(*id)),
+                    Err(error) => tracing::error!(%error, "a line of the log is left out"),
+                }
+            }
+        }
+        log.doomed = Some(Doomed { last: *last, lines, seq: self.latest() });
+    }
+
     /// Takes a batch and reads its records as they are now.
-    fn gather(&self, records: &dyn Records) -> Batch {
+    fn gather(&self, records: &dyn Records, log: &mut Log) -> Batch {
         let Taken { keys, history } = {
             let mut state = self.state();
             let taken = state.pending.take(BATCH_ROWS_MAX);
             state.in_flight = (taken.keys.len(), taken.keys.iter().map(|(_, span)| span.at).min());
             taken
         };
-        let mut items = Vec::with_capacity(keys.len() + history.len());
+        let commit = log.next_commit();
+        let mut items = Vec::with_capacity(keys.len() + history.len() + 1);
         let (mut bytes, mut rest) = (0, Vec::new());
         for (key, span) in keys {
             if bytes > BATCH_BYTES_MAX {
                 rest.push((key, span));
                 continue;
             }
-            let row = records.read(key);
-            if let Some(Row::Bindings { contacts, .. }) = &row {
-                bytes += contacts.len();
+            let row = records.read(key, commit);
+            if let Some(Row::Bindings { line, .. }) = &row {
+                bytes += line.len();
             }
-            items.push(Item::Change { key, row, span });
+            items.push(Item::Change { key, row, span, place: log::row_id(commit, items.len()) });
         }
         items.extend(history.into_iter().map(Item::History));
+        // Only now: everything that kept these rows from going has been stored by an earlier commit.
+        let stored = *self.committed.borrow();
+        items.extend(log.doomed.filter(|doomed| doomed.seq.0 <= stored).map(|doomed| Item::Forget(doomed.last)));
         let mut state = self.state();
         state.pending.put_back(rest, Vec::new());
         // What is dirty by now is for later; whatever is numbered below the first of it is in here or committed.
@@ -123,7 +170,7 @@ impl Journal {
 
     /// Gives a row up. When there are too many of these it is the database that is wrong, not the rows.
     fn refuse(&self, item: &Item, error: &str) -> Result<Option<DirtyKey>, String> {
-        let Item::Change { key, row, span } = item else {
+        let Item::Change { key, row, span, .. } = item else {
             tracing::error!(error, "the database refuses an entry of the history; it is dropped");
             metrics::counter!("hookswitch_dropped_total", "where" => "history", "reason" => "refused").increment(1);
             return Ok(None);
@@ -145,7 +192,7 @@ impl Journal {
         self.state().in_flight = (0, None);
         let keys = batch.items.iter().filter_map(|item| match item {
             Item::Change { key, .. } => Some(*key),
-            Item::History(_) => None,
+            Item::History(_) | Item::Forget(_) => None,
         });
         // Before the number is reached: who is woken by it looks here.
         self.refused.forgive(keys, refused);
@@ -164,6 +211,8 @@ impl Journal {
             match item {
                 Item::Change { key, span, .. } => keys.push((key, span)),
                 Item::History(entry) => history.push(entry),
+                // Still noted where it came from.
+                Item::Forget(_) => {}
             }
         }
         let mut state = self.state();
@@ -197,6 +246,9 @@ const BATCH_ROWS_MAX: usize = 5_000;
 /// About how much text of bindings goes into one commit.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// Rows of the log looked at together. A commit seldom appends as many, so what goes is more than what comes.
+const TIDY_ROWS: i64 = 512;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -227,7 +279,7 @@ mod tests {
 
     impl World {
         fn start() -> Arc<Self> {
-            let journal = Arc::new(Journal::new(Seq(0), Clock::manual(UnixMillis(0)), 100));
+            let journal = Arc::new(Journal::new(Seq(0), Log::default(), Clock::manual(UnixMillis(0)), 100));
             let world = Arc::new(Self {
                 records: Mutex::default(),
                 journal: journal.clone(),
@@ -254,9 +306,15 @@ mod tests {
     }
 
     impl Records for World {
-        fn read(&self, key: DirtyKey) -> Option<Row> {
+        fn read(&self, key: DirtyKey, _commit: u64) -> Option<Row> {
             let seq = *self.records.lock().unwrap().get(&key)?;
-            Some(Row::Bindings { device: DeviceId(key.id), contacts: String::new(), seq })
+            Some(Row::Bindings { line: String::new(), seq })
+        }
+
+        fn write_anew(&self, _device: DeviceId, _commit: u64) {}
+
+        fn devices(&self) -> usize {
+            0
         }
     }
 
@@ -276,6 +334,10 @@ mod tests {
                 }
             }
             Ok(())
+        }
+
+        async fn oldest(&mut self, _after: i64, _rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
+            Ok(Vec::new())
         }
     }
 
@@ -344,14 +406,24 @@ mod tests {
                 self.0.lock().unwrap().extend(gone);
                 Ok(())
             }
+
+            async fn oldest(&mut self, _after: i64, _rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
+                Ok(Vec::new())
+            }
         }
         struct Nothing;
         impl Records for Nothing {
-            fn read(&self, _key: DirtyKey) -> Option<Row> {
+            fn read(&self, _key: DirtyKey, _commit: u64) -> Option<Row> {
                 None
             }
+
+            fn write_anew(&self, _device: DeviceId, _commit: u64) {}
+
+            fn devices(&self) -> usize {
+                0
+            }
         }
-        let (journal, gone) = (Arc::new(Journal::new(Seq(0), Clock::manual(UnixMillis(0)), 1)), Arc::default());
+        let (journal, gone) = (Arc::new(Journal::new(Seq(0), Log::default(), Clock::manual(UnixMillis(0)), 1)), Arc::default());
         let nothing = Arc::new(Nothing);
         let records: Weak<Nothing> = Arc::downgrade(&nothing);
         let (task, sink) = (journal.clone(), Gone(Arc::clone(&gone)));

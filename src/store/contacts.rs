@@ -1,19 +1,26 @@
-//! How the bindings of one device are written down: one JSON array, so that a REGISTER costs one row.
+//! How the bindings of one device are written down: one JSON array, with short names and without what is usual, for it is
+//! written with every refresh.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 use crate::model::{Binding, BindingSource, Now, Transport, UnixMillis};
 
-/// Writes them down.
-#[must_use]
-pub fn encode<'a>(contacts: impl IntoIterator<Item = Contact<'a>>) -> String {
-    let contacts: SmallVec<[Contact<'a>; 2]> = contacts.into_iter().collect();
-    // Numbers, strings and options only: nothing here can fail to serialise.
-    serde_json::to_string(&contacts).unwrap_or_default()
+/// Appends them to `text`.
+pub fn encode<'a>(contacts: impl IntoIterator<Item = Contact<'a>>, text: &mut Vec<u8>) {
+    let mut before = b'[';
+    for contact in contacts {
+        text.push(before);
+        before = b',';
+        // Numbers, strings and options only: nothing here can fail to serialise.
+        let _ = serde_json::to_writer(&mut *text, &contact);
+    }
+    if before == b'[' {
+        text.push(before);
+    }
+    text.push(b']');
 }
 
 /// Reads what [`encode`] wrote, perhaps in another run of the process.
@@ -26,30 +33,34 @@ pub fn decode(text: &str, now: Now) -> Result<Vec<Binding>, serde_json::Error> {
 }
 
 /// One contact on disk; see [`Binding`] for its fields. New ones need a default; unknown ones are skipped, so that an
-/// older version can read on.
+/// older version can read on. The longer names are those of earlier versions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contact<'a> {
     /// The contact URI.
-    #[serde(rename = "contact")]
+    #[serde(alias = "contact")]
     pub uri: Cow<'a, str>,
     /// When it ends, in milliseconds since 1970.
+    #[serde(rename = "ends", alias = "expires_at")]
     pub expires_at: i64,
     /// Preference in thousandths.
     #[serde(default = "full_preference", skip_serializing_if = "is_full_preference")]
     pub q: u16,
-    /// Where it was heard from.
+    /// How it was heard.
+    #[serde(default, skip_serializing_if = "is_udp")]
     pub transport: Transport,
     /// Who vouches for it.
+    #[serde(default = "ourselves", skip_serializing_if = "is_ours")]
     pub source: BindingSource,
     /// `CSeq` number of its REGISTER.
     pub cseq: u32,
     /// Call-ID of its REGISTER.
+    #[serde(rename = "call", alias = "call_id")]
     pub call_id: Cow<'a, str>,
     /// Where its REGISTER came from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "from", alias = "received", skip_serializing_if = "Option::is_none")]
     pub received: Option<SocketAddr>,
     /// User-Agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "agent", alias = "user_agent", skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Cow<'a, str>>,
     /// Path header values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +72,7 @@ pub struct Contact<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reg_id: Option<u32>,
     /// When it was last refreshed, in milliseconds since 1970.
+    #[serde(rename = "at", alias = "refreshed_at")]
     pub refreshed_at: i64,
 }
 
@@ -93,6 +105,20 @@ fn is_full_preference(q: &u16) -> bool {
     *q == FULL_PREFERENCE
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_udp(transport: &Transport) -> bool {
+    *transport == Transport::Udp
+}
+
+fn ourselves() -> BindingSource {
+    BindingSource::Registrar
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_ours(source: &BindingSource) -> bool {
+    *source == BindingSource::Registrar
+}
+
 /// q=1.0, what a contact without `q` means to most.
 const FULL_PREFERENCE: u16 = 1000;
 
@@ -119,9 +145,15 @@ mod tests {
             reg_id: Some(1),
             refreshed_at: then.0,
         };
-        let read = decode(&encode([contact.clone()]), later).unwrap();
+        let usual = Contact { transport: Transport::Udp, source: BindingSource::Registrar, ..contact.clone() };
+        let mut text = Vec::new();
+        encode([contact.clone(), usual.clone()], &mut text);
+        let read = decode(&String::from_utf8(text).unwrap(), later).unwrap();
         assert_eq!(read[0].expires_at, later.tick + 3_540_000);
-        assert_eq!(read, [contact.into_binding(later)]);
+        assert_eq!(read, [contact.into_binding(later), usual.into_binding(later)]);
+        let mut none = Vec::new();
+        encode([], &mut none);
+        assert_eq!(none, b"[]");
     }
 
     #[test]

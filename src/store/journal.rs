@@ -13,14 +13,21 @@ use tokio::sync::{Notify, watch};
 
 use super::pending::Pending;
 use super::refused::Refused;
-use super::{DirtyKey, Row, Seq};
+use super::{DirtyKey, Log, Row, Seq};
 use crate::clock::Clock;
-use crate::model::{Call, Tick, TrailEntry, Transition};
+use crate::model::{Call, DeviceId, Tick, TrailEntry, Transition};
 
 /// Where the journal reads the records it writes. The registry implements it.
 pub trait Records: Send + Sync + 'static {
-    /// The record behind `key` as it is now; none when it is gone and its row must go too.
-    fn read(&self, key: DirtyKey) -> Option<Row>;
+    /// The record behind `key` as it is now, for the commit of this number; none when it is gone and its row must go too.
+    /// Of bindings the number is kept, for [`Records::write_anew`].
+    fn read(&self, key: DirtyKey, commit: u64) -> Option<Row>;
+
+    /// Marks the bindings of a device as changed if they were last read for this commit, so that they are written again.
+    fn write_anew(&self, device: DeviceId, commit: u64);
+
+    /// About how many devices there are.
+    fn devices(&self) -> usize;
 }
 
 /// The change is made and will be written when the database can; it is not known to be stored.
@@ -38,6 +45,7 @@ pub struct Journal {
     pub(super) refused: Refused,
     pub(super) up: AtomicBool,
     pub(super) closed: AtomicBool,
+    pub(super) log_at_start: Log,
     pub(super) clock: Clock,
     /// Number of the latest deletion.
     gone: AtomicU64,
@@ -52,9 +60,9 @@ pub(super) struct State {
 }
 
 impl Journal {
-    /// A journal that gives numbers above `last`.
+    /// A journal that gives numbers above `last` and goes on with the log where it ends.
     #[must_use]
-    pub fn new(last: Seq, clock: Clock, history_max: usize) -> Self {
+    pub fn new(last: Seq, log: Log, clock: Clock, history_max: usize) -> Self {
         Self {
             state: Mutex::new(State { pending: Pending::new(last, history_max), in_flight: (0, None) }),
             wake: Notify::new(),
@@ -63,6 +71,7 @@ impl Journal {
             refused: Refused::default(),
             up: AtomicBool::new(true),
             closed: AtomicBool::new(false),
+            log_at_start: log,
             clock,
             gone: AtomicU64::new(0),
         }

@@ -6,12 +6,14 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::cell::{At, Readable, seq};
 use super::engine::Engine;
+use super::log::{self, Log, Met};
 use super::past::CallRow;
 use super::records::{
-    AccountRow, BindingsRow, DeviceRow, LinkRow, PbxRow, QueueRow, SecretRow, SiteRow, TokenRow, UserRow,
+    AccountRow, DeviceRow, LinkRow, PbxRow, QueueRow, SecretRow, SiteRow, TokenRow, UserRow,
 };
 use super::{Seq, Store, StoreError, Stored, contacts};
 use crate::model::{Account, Binding, Call, Device, DeviceId, DeviceSecret, Link, Now, Pbx, Queue, Site, Token, User};
@@ -33,8 +35,8 @@ pub struct Loaded {
     pub tokens: Vec<Stored<Token>>,
     /// Devices.
     pub devices: Vec<Stored<Device>>,
-    /// Bindings by device.
-    pub bindings: Vec<(DeviceId, Stored<Vec<Binding>>)>,
+    /// Bindings of devices that have any.
+    pub bindings: Vec<LoadedBindings>,
     /// SIP passwords of devices.
     pub secrets: Vec<Stored<DeviceSecret>>,
     /// Links that last.
@@ -44,6 +46,21 @@ pub struct Loaded {
     pub calls: Vec<(Call, u32)>,
     /// Highest number that was ever given to a change that is stored.
     pub seq: Seq,
+    /// Where the log of bindings ends.
+    pub log: Log,
+}
+
+/// The bindings of one device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedBindings {
+    /// The device.
+    pub device: DeviceId,
+    /// All of them.
+    pub contacts: Vec<Binding>,
+    /// Number of their last change.
+    pub seq: Seq,
+    /// The commit that appended them to the log.
+    pub commit: u64,
 }
 
 impl Store {
@@ -52,30 +69,53 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the database can't be read or a row makes no sense.
     pub async fn load(&self, now: Now) -> Result<Loaded, StoreError> {
-        Ok(Loaded {
+        // Nearly all of a large database is in these two, so they are read side by side.
+        let (store, other) = (self.clone(), self.clone());
+        let devices = aside(async move { store.all::<DeviceRow>("SELECT * FROM devices").await });
+        let bindings = aside(async move { other.bindings(now).await });
+        let mut loaded = Loaded {
             accounts: self.all::<AccountRow>("SELECT * FROM accounts").await?,
             sites: self.all::<SiteRow>("SELECT * FROM sites").await?,
             pbxs: self.all::<PbxRow>("SELECT * FROM pbxs").await?,
             users: self.all::<UserRow>("SELECT * FROM users").await?,
             queues: self.all::<QueueRow>("SELECT * FROM queues").await?,
             tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
-            devices: self.all::<DeviceRow>("SELECT * FROM devices").await?,
             secrets: self.all::<SecretRow>("SELECT * FROM secrets").await?,
             links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
             calls: self.calls().await?,
-            bindings: self.bindings(now).await?,
             seq: self.highest().await?,
-        })
+            ..Loaded::default()
+        };
+        loaded.devices = devices.await?;
+        let highest;
+        (loaded.bindings, loaded.log, highest) = bindings.await?;
+        loaded.seq = loaded.seq.max(highest);
+        Ok(loaded)
     }
 
-    async fn bindings(&self, now: Now) -> Result<Vec<(DeviceId, Stored<Vec<Binding>>)>, StoreError> {
-        self.each("SELECT * FROM bindings", |row: BindingsRow| {
-            let at = At { table: "bindings", row: &row.device };
-            let device = DeviceId(at.id("device", &row.device)?);
-            let value = contacts::decode(&row.contacts, now).map_err(|error| at.corrupt("contacts", &error))?;
-            Ok((device, Stored { value: value.into(), seq: seq(row.seq) }))
+    /// Reads the log from its end, so that the first line met of a device is the one that counts. Answers also where it ends,
+    /// and the highest number in it.
+    async fn bindings(&self, now: Now) -> Result<(Vec<LoadedBindings>, Log, Seq), StoreError> {
+        let (mut found, mut met, mut log, mut highest) = (Vec::new(), Met::default(), Log::default(), Seq(0));
+        self.each("SELECT id, body FROM bindings_log ORDER BY id DESC", |(id, body): (i64, String)| {
+            let commit = log::commit_of(id);
+            log.commit = log.commit.max(commit);
+            for line in log::lines(id, &body).rev() {
+                let line = line?;
+                log.lines += 1;
+                highest = highest.max(line.seq);
+                if !met.insert(line.device) || line.contacts == "[]" {
+                    continue;
+                }
+                let device = line.device.to_string();
+                let contacts = contacts::decode(line.contacts, now)
+                    .map_err(|error| At { table: "bindings_log", row: &device }.corrupt("body", &error))?;
+                found.push(LoadedBindings { device: line.device, contacts, seq: line.seq, commit });
+            }
+            Ok(())
         })
-        .await
+        .await?;
+        Ok((found, log, highest))
     }
 
     /// A call that can't be read is over for us, but no reason not to start.
@@ -145,6 +185,14 @@ impl Store {
     }
 }
 
+/// Starts it on another thread, if there is one; ends with whoever waits for it.
+fn aside<T: Send + 'static>(
+    read: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> impl Future<Output = Result<T, StoreError>> {
+    let read = AbortOnDropHandle::new(tokio::spawn(read));
+    async move { read.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()))) }
+}
+
 /// Calls that had not ended, and the latest ones.
 const CALLS: &str = "SELECT id, body FROM calls WHERE ended_at IS NULL \
     UNION SELECT id, body FROM (SELECT id, body FROM calls ORDER BY began_at DESC LIMIT 1000) AS latest";
@@ -160,7 +208,6 @@ const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM queues
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM tokens
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM devices
-    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM bindings
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM secrets
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM links
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM trail

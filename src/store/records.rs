@@ -252,13 +252,6 @@ impl Readable for DeviceRow {
 }
 
 #[derive(FromRow)]
-pub(super) struct BindingsRow {
-    pub(super) device: String,
-    pub(super) contacts: String,
-    pub(super) seq: i64,
-}
-
-#[derive(FromRow)]
 pub(super) struct SecretRow {
     device: String,
     realm: String,

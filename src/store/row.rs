@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Seq, Stored};
-use crate::model::{Account, Device, DeviceId, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
+use crate::model::{Account, Device, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
 
 /// A record on its way to its row.
 #[derive(Clone, Debug)]
@@ -28,10 +28,8 @@ pub enum Row {
     Link(Arc<Stored<Link>>),
     /// All bindings of one device.
     Bindings {
-        /// The device.
-        device: DeviceId,
-        /// The bindings, as [`contacts`](super::contacts) writes them.
-        contacts: String,
+        /// Their [`line`](super::line()).
+        line: String,
         /// Their last change.
         seq: Seq,
     },

@@ -1,5 +1,5 @@
-//! The statements that write. Many rows travel as one parameter: a JSON array of arrays, or for the bindings on Postgres
-//! arrays of columns. Both engines share the text but for how that parameter is taken apart.
+//! The statements that write. Many rows travel as one parameter: a JSON array of arrays, or for the log of bindings on
+//! Postgres arrays of columns. Both engines share the text but for how that parameter is taken apart.
 
 use super::Kind;
 
@@ -50,7 +50,7 @@ pub(super) fn upsert(kind: Kind) -> Statement {
         Kind::Queue => QUEUES,
         Kind::Token => TOKENS,
         Kind::Device => DEVICES,
-        Kind::Bindings => BINDINGS,
+        Kind::Bindings => APPEND,
         Kind::Secret => SECRETS,
         Kind::Link => LINKS,
     }
@@ -66,7 +66,8 @@ pub(super) fn delete(kind: Kind) -> Statement {
         Kind::Queue => delete!("queues", "id"),
         Kind::Token => delete!("tokens", "id"),
         Kind::Device => delete!("devices", "id"),
-        Kind::Bindings => delete!("bindings", "device"),
+        // A line says that there are none.
+        Kind::Bindings => APPEND,
         Kind::Secret => delete!("secrets", "device"),
         Kind::Link => delete!("links", "id"),
     }
@@ -140,15 +141,21 @@ const DEVICES: Statement = rows!(
          last_seen_at = excluded.last_seen_at, created_at = excluded.created_at, seq = excluded.seq"
 );
 
-/// The one hot statement: Postgres gets its columns as arrays, which costs it half of what JSON does.
-const BINDINGS: Statement = Statement {
-    sqlite: "INSERT INTO bindings (device, contacts, seq)
-             SELECT r.value->>0, r.value->>1, r.value->>2 FROM json_each($1) AS r WHERE true
-             ON CONFLICT (device) DO UPDATE SET contacts = excluded.contacts, seq = excluded.seq",
-    postgres: "INSERT INTO bindings (device, contacts, seq)
-               SELECT * FROM UNNEST($1::text[], $2::text[], $3::bigint[])
-               ON CONFLICT (device) DO UPDATE SET contacts = excluded.contacts, seq = excluded.seq",
+/// The one hot statement: rows of the log as arrays on Postgres, which costs it half of what JSON does, and one at a time on
+/// `SQLite`, where there is only one.
+pub(super) const APPEND: Statement = Statement {
+    sqlite: "INSERT INTO bindings_log (id, body) VALUES ($1, $2)",
+    postgres: "INSERT INTO bindings_log (id, body) SELECT * FROM UNNEST($1::bigint[], $2::text[])",
 };
+
+/// The oldest rows of the log, up to an id.
+pub(super) const FORGET: Statement = Statement {
+    sqlite: "DELETE FROM bindings_log WHERE id <= $1",
+    postgres: "DELETE FROM bindings_log WHERE id <= $1",
+};
+
+/// Reads the oldest rows of the log. What was deleted before is passed over, for on Postgres it may still be in the index.
+pub(super) const OLDEST: &str = "SELECT id, body FROM bindings_log WHERE id > $1 ORDER BY id LIMIT $2";
 
 const SECRETS: Statement = rows!(
     "INSERT INTO secrets (device, realm, md5, sha256, sha512_256, set_at, seq)

@@ -1,12 +1,13 @@
 //! Writes one batch in one transaction, and tells a bad row from a bad database.
 
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
+use tokio::time::error::Elapsed;
 
-use super::batch::{Parameter, Step, number, steps};
+use super::batch::{LogRows, Parameter, Step, number, steps};
 use super::commit::{Item, Sink, WriteError};
 use super::engine::{Engine, Timeouts, Writer};
-use super::statements::REMEMBER;
-use super::{Seq, StoreError};
+use super::statements::{OLDEST, REMEMBER};
+use super::StoreError;
 
 /// The database as the journal sees it. Connects when it must, and gives a connection up at the first doubt.
 #[derive(Debug)]
@@ -18,23 +19,49 @@ pub(super) struct Database {
 
 impl Sink for Database {
     async fn write(&mut self, items: &[Item]) -> Result<(), WriteError> {
-        let (steps, deleted) = steps(items);
-        // Taken out, and put back only when it is known to be in order: a connection that failed, timed out or was
-        // cancelled in the middle of something is never used again.
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => self.engine.connect(self.timeouts).await.map_err(|error| unavailable(&error))?,
-        };
+        let mut writer = self.take().await?;
         let write = async {
             match &mut writer {
-                Writer::Sqlite(connection) => write_sqlite(connection, &steps, deleted).await,
-                Writer::Postgres(connection) => write_postgres(connection, steps, deleted).await,
+                Writer::Sqlite(connection) => write_sqlite(connection, items).await,
+                Writer::Postgres(connection) => write_postgres(connection, items).await,
             }
         };
-        match tokio::time::timeout(self.timeouts.write, write).await {
-            Ok(Ok(())) => {
+        let done = tokio::time::timeout(self.timeouts.write, write).await;
+        self.keep(writer, done)
+    }
+
+    async fn oldest(&mut self, after: i64, rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
+        let mut writer = self.take().await?;
+        let read = async {
+            match &mut writer {
+                Writer::Sqlite(connection) => {
+                    sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await
+                }
+                Writer::Postgres(connection) => {
+                    sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await
+                }
+            }
+        };
+        let done = tokio::time::timeout(self.timeouts.write, read).await;
+        self.keep(writer, done)
+    }
+}
+
+impl Database {
+    /// Taken out, and put back only when it is known to be in order: a connection that failed, timed out or was cancelled
+    /// in the middle of something is never used again.
+    async fn take(&mut self) -> Result<Writer, WriteError> {
+        match self.writer.take() {
+            Some(writer) => Ok(writer),
+            None => self.engine.connect(self.timeouts).await.map_err(|error| unavailable(&error)),
+        }
+    }
+
+    fn keep<T>(&mut self, writer: Writer, done: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, WriteError> {
+        match done {
+            Ok(Ok(value)) => {
                 self.writer = Some(writer);
-                Ok(())
+                Ok(value)
             }
             Ok(Err(error)) => {
                 let error = classify(&error);
@@ -49,19 +76,18 @@ impl Sink for Database {
     }
 }
 
-async fn write_sqlite(
-    connection: &mut SqliteConnection,
-    steps: &[Step],
-    deleted: Option<Seq>,
-) -> Result<(), sqlx::Error> {
+async fn write_sqlite(connection: &mut SqliteConnection, items: &[Item]) -> Result<(), sqlx::Error> {
+    let (steps, deleted) = steps(items, SQLITE_BODY_BYTES);
+    if let ([step], None) = (&*steps, deleted)
+        && step.parameter.rows() == 1
+    {
+        // Atomic by itself.
+        return run_sqlite(connection, step).await;
+    }
     // Takes the write lock at once: a transaction that starts as a reader may find it gone when it wants to write.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for step in steps {
-        let parameter = match &step.parameter {
-            Parameter::Json(text) => text.clone(),
-            Parameter::Bindings(columns) => columns.to_json(),
-        };
-        sqlx::query(step.statement.sqlite).bind(parameter).execute(&mut *transaction).await?;
+    for step in &steps {
+        run_sqlite(&mut transaction, step).await?;
     }
     if let Some(seq) = deleted {
         sqlx::query(REMEMBER).bind(number(seq)).execute(&mut *transaction).await?;
@@ -69,24 +95,52 @@ async fn write_sqlite(
     transaction.commit().await
 }
 
-async fn write_postgres(
-    connection: &mut PgConnection,
-    steps: Vec<Step>,
-    deleted: Option<Seq>,
-) -> Result<(), sqlx::Error> {
+async fn run_sqlite(connection: &mut SqliteConnection, step: &Step) -> Result<(), sqlx::Error> {
+    let sql = step.statement.sqlite;
+    match &step.parameter {
+        Parameter::Json(text) => {
+            sqlx::query(sql).bind(text.clone()).execute(connection).await?;
+        }
+        Parameter::Number(number) => {
+            sqlx::query(sql).bind(*number).execute(connection).await?;
+        }
+        Parameter::Log(LogRows { ids, bodies }) => {
+            for (id, body) in ids.iter().zip(bodies) {
+                sqlx::query(sql).bind(*id).bind(body.clone()).execute(&mut *connection).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn write_postgres(connection: &mut PgConnection, items: &[Item]) -> Result<(), sqlx::Error> {
+    let (mut steps, deleted) = steps(items, POSTGRES_BODY_BYTES);
+    if steps.len() == 1
+        && deleted.is_none()
+        && let Some(step) = steps.pop()
+    {
+        // Atomic by itself, and without BEGIN and COMMIT a third of the way there and back.
+        return run_postgres(connection, step).await;
+    }
     let mut transaction = connection.begin().await?;
     for step in steps {
-        let query = sqlx::query(step.statement.postgres);
-        let query = match step.parameter {
-            Parameter::Json(text) => query.bind(text),
-            Parameter::Bindings(columns) => query.bind(columns.devices).bind(columns.contacts).bind(columns.seqs),
-        };
-        query.execute(&mut *transaction).await?;
+        run_postgres(&mut transaction, step).await?;
     }
     if let Some(seq) = deleted {
         sqlx::query(REMEMBER).bind(number(seq)).execute(&mut *transaction).await?;
     }
     transaction.commit().await
+}
+
+async fn run_postgres(connection: &mut PgConnection, step: Step) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(step.statement.postgres);
+    let query = match step.parameter {
+        Parameter::Json(text) => query.bind(text),
+        Parameter::Number(number) => query.bind(number),
+        Parameter::Log(LogRows { ids, bodies }) => query.bind(ids).bind(bodies),
+    };
+    query.execute(connection).await?;
+    Ok(())
 }
 
 /// Whether the rows are at fault or the database. Only what the engine says about data counts as the rows' fault: a row
@@ -115,3 +169,10 @@ fn is_sqlite_data_error(code: &str) -> bool {
 fn unavailable(error: &StoreError) -> WriteError {
     WriteError::Unavailable(error.to_string())
 }
+
+/// About how much goes into one row of the log: as much as Postgres keeps in one place (it moves longer values out, and tries
+/// to compress them).
+const POSTGRES_BODY_BYTES: usize = 1_900;
+
+/// The same for `SQLite`, to which one long row is less trouble than many.
+const SQLITE_BODY_BYTES: usize = 64 << 10;

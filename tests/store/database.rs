@@ -84,6 +84,25 @@ impl Side {
         }
         .expect("an answer")
     }
+
+    /// The texts that a question about `key` has for an answer.
+    pub async fn texts(&mut self, sql: &'static str, key: &str) -> Vec<String> {
+        match self {
+            Self::Sqlite(side) => sqlx::query_scalar(sql).bind(key).fetch_all(side).await,
+            Self::Postgres(side) => sqlx::query_scalar(sql).bind(key).fetch_all(side).await,
+        }
+        .expect("an answer")
+    }
+
+    /// Runs statements.
+    pub async fn run(&mut self, sql: &str) {
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()));
+        match self {
+            Self::Sqlite(side) => sql.execute(side).await.map(|_| ()),
+            Self::Postgres(side) => sql.execute(side).await.map(|_| ()),
+        }
+        .expect("it runs");
+    }
 }
 
 /// Short, so that what is lost is noticed while a test looks on.

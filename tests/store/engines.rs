@@ -138,7 +138,10 @@ impl Cast {
 /// Everything loaded, in one order, without the ids and numbers that the registry drew.
 fn sorted(loaded: &mut Loaded) -> String {
     loaded.devices.sort_by_key(|row| row.value.id);
-    loaded.bindings.sort_by_key(|(device, _)| *device);
+    loaded.bindings.sort_by_key(|bindings| bindings.device);
+    // How many commits it took is chance.
+    loaded.bindings.iter_mut().for_each(|bindings| bindings.commit = 0);
+    loaded.log = hookswitch::store::Log::default();
     loaded.users.sort_by_key(|row| row.value.id);
     loaded.calls.sort_by_key(|(call, _)| call.id);
     let mut links: Vec<_> = loaded.links.drain(..).map(|row| samples::facts(&row.value)).collect();

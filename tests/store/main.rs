@@ -2,6 +2,7 @@
 
 mod database;
 mod engines;
+mod log;
 mod outage;
 #[path = "../support/postgres.rs"]
 mod postgres;

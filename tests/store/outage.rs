@@ -262,8 +262,11 @@ async fn an_answer_given_under_load_is_already_in_the_database(database: Databas
                 let user = if round % 2 == 0 { format!("{}", round % 10) } else { format!("{task}-{round}") };
                 let (device, seq) = samples::register(&registry, &defaults, &user);
                 registry.committed(seq).await.unwrap();
-                let stored = side.number("SELECT seq FROM bindings WHERE device = $1", &device.to_string()).await;
-                assert!(stored.is_some_and(|stored| stored >= i64::try_from(seq.0).unwrap()), "{stored:?} for {seq}");
+                let rows = side.texts(ROWS_OF, &device.to_string()).await;
+                let lines = rows.iter().flat_map(|row| row.lines());
+                let numbers = lines.filter_map(|line| line.strip_prefix(&format!("{device} "))?.split(' ').next());
+                let stored = numbers.map(|number| number.parse::<u64>().unwrap()).max();
+                assert!(stored >= Some(seq.0), "{stored:?} for {seq}");
             }
         });
     }
@@ -381,3 +384,6 @@ fn counted(metrics: &PrometheusHandle, labels: &str) -> u64 {
     let line = text.lines().find(|line| line.starts_with("hookswitch_dropped_total") && line.contains(labels));
     line.and_then(|line| line.rsplit(' ').next()).and_then(|count| count.parse().ok()).unwrap_or(0)
 }
+
+/// Rows of the log with a line of this device.
+const ROWS_OF: &str = "SELECT body FROM bindings_log WHERE body LIKE '%' || $1 || '%'";
