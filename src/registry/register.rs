@@ -184,12 +184,11 @@ impl Registry {
         }
     }
 
-    /// Puts in what the database had.
+    /// Puts in what the database had. The caller has the wheel look at the device in time: `scheduled` says when.
     pub(super) fn restore_bindings(&self, record: &mut Record, bindings: Vec<Binding>, now: Now) {
         self.index(record, bindings.iter().map(|binding| &*binding.contact));
         record.bindings = bindings.into_iter().map(|binding| Bound::new(&self.intern(binding, &[]))).collect();
-        let grace = self.grace(record.home.pbx);
-        self.schedule(record, now, grace);
+        record.scheduled = record.next_deadline(now, self.grace(record.home.pbx));
     }
 
     fn index<'a>(&self, record: &Record, came: impl Iterator<Item = &'a str>) {

@@ -3,12 +3,14 @@
 //! One commit may hold a record without another that it refers to; after a crash between the two the reference leads
 //! nowhere. Whatever would make later edits fail is set right here and written back.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use super::homes::Devices;
+use super::homes::{Home, place};
+use super::order::OrderKey;
 use super::record::Record;
 use super::{Noun, Registry, Table, lower_half};
-use crate::model::{Device, MemberState, Now, Queue};
+use crate::model::{AccountId, Device, MemberState, Now, PbxId, Queue};
 use crate::store::{DirtyKey, Kind, Loaded, LoadedBindings, Stored};
 
 impl Registry {
@@ -20,12 +22,8 @@ impl Registry {
         put(&self.users, loaded.users);
         put(&self.queues, loaded.queues.into_iter().map(without_states).collect());
         put(&self.tokens, loaded.tokens);
-        for row in loaded.devices {
-            self.restore_device(row);
-        }
-        for bindings in loaded.bindings {
-            self.restore_contacts(bindings, now);
-        }
+        self.restore_devices(loaded.devices);
+        self.restore_bindings_of_all(loaded.bindings, now);
         for secret in loaded.secrets {
             self.restore_secret(secret);
         }
@@ -46,32 +44,61 @@ impl Registry {
         self.repair_references();
     }
 
-    fn restore_device(&self, row: Stored<Device>) {
-        let id = row.value.id;
-        if self.accounts.get(row.value.account).is_none() || self.pbxs.get(row.value.pbx).is_none() {
-            tracing::warn!(device = %id, "a device without an account or PBX; it is deleted");
-            self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
-            return;
+    /// There may be a million: what sorted lists need of them is put in at once, and neighbours share a look-up.
+    fn restore_devices(&self, rows: Vec<Stored<Device>>) {
+        let mut places: HashMap<AccountId, (Arc<Home>, Vec<OrderKey>)> = HashMap::new();
+        let mut latest: Option<Arc<Home>> = None;
+        for row in rows {
+            let (id, account, pbx) = (row.value.id, row.value.account, row.value.pbx);
+            let known = latest.take().filter(|home| home.account == account && home.pbx == pbx);
+            let Some(home) = known.or_else(|| self.home_of(account, pbx)) else {
+                tracing::warn!(device = %id, "a device without an account or PBX; it is deleted");
+                self.journal.mark(DirtyKey { kind: Kind::Device, id: id.0 });
+                continue;
+            };
+            let mut record = Box::new(Record::new(Arc::unwrap_or_clone(row.value), home.clone()));
+            record.seq = row.seq;
+            places.entry(account).or_insert_with(|| (home.clone(), Vec::new())).1.push(place(&record));
+            self.devices.records.insert(id, record);
+            latest = Some(home);
         }
-        let home = self.devices.home(row.value.account, row.value.pbx, || self.feeds.lead(row.value.pbx));
-        let mut record = Box::new(Record::new(Arc::unwrap_or_clone(row.value), home));
-        record.seq = row.seq;
-        Devices::file(&record);
-        self.devices.records.insert(id, record);
+        for (home, places) in places.into_values() {
+            home.devices.file_all(places);
+        }
     }
 
-    fn restore_contacts(&self, loaded: LoadedBindings, now: Now) {
-        let device = loaded.device;
-        match self.devices.records.get_mut(&device) {
-            Some(mut record) => {
-                record.bindings_seq = loaded.seq;
-                record.logged = lower_half(loaded.commit);
-                self.restore_bindings(&mut record, loaded.contacts, now);
+    fn home_of(&self, account: AccountId, pbx: PbxId) -> Option<Arc<Home>> {
+        let whole = self.accounts.get(account).is_some() && self.pbxs.get(pbx).is_some();
+        whole.then(|| self.devices.home(account, pbx, || self.feeds.lead(pbx)))
+    }
+
+    /// On as many threads as there are processors: a start waits for nothing else.
+    fn restore_bindings_of_all(&self, mut loaded: Vec<LoadedBindings>, now: Now) {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = loaded.len().div_ceil(threads).max(SHARE_MIN);
+        std::thread::scope(|scope| {
+            while loaded.len() > share {
+                let some = loaded.split_off(loaded.len() - share);
+                scope.spawn(move || self.restore_bindings_of(some, now));
             }
-            None => {
+            self.restore_bindings_of(loaded, now);
+        });
+    }
+
+    fn restore_bindings_of(&self, some: Vec<LoadedBindings>, now: Now) {
+        let mut deadlines = Vec::with_capacity(some.len());
+        for loaded in some {
+            let device = loaded.device;
+            let Some(mut record) = self.devices.records.get_mut(&device) else {
                 self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });
-            }
+                continue;
+            };
+            record.bindings_seq = loaded.seq;
+            record.logged = lower_half(loaded.commit);
+            self.restore_bindings(&mut record, loaded.contacts, now);
+            deadlines.push((record.scheduled, device));
         }
+        self.devices.wheel.insert_all(deadlines);
     }
 
     /// Takes references out that lead nowhere.
@@ -124,3 +151,6 @@ fn put<T: Noun>(table: &Table<T>, rows: Vec<Stored<T>>) {
         table.restore(row);
     }
 }
+
+/// Fewer devices than this are not worth a thread.
+const SHARE_MIN: usize = 10_000;

@@ -13,7 +13,7 @@ use crate::model::{Call, CallId, Tick, TrailEntry, Transition};
 pub(super) struct Pending {
     /// Last number given.
     last: u64,
-    dirty: HashMap<DirtyKey, Span>,
+    dirty: HashMap<DirtyKey, Span, foldhash::fast::RandomState>,
     /// Dirty keys by their first change, oldest first. An entry whose number is not its key's `first` is void.
     order: VecDeque<(u64, DirtyKey)>,
     /// Oldest first, and so by number.
@@ -76,7 +76,7 @@ impl Pending {
     pub(super) fn new(last: Seq, history_max: usize) -> Self {
         Self {
             last: last.0,
-            dirty: HashMap::new(),
+            dirty: HashMap::default(),
             order: VecDeque::new(),
             history: VecDeque::new(),
             last_history: last.0,
