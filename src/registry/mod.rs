@@ -362,8 +362,10 @@ impl Records for Registry {
                 let mut record = self.devices.records.get_mut(&DeviceId(id))?;
                 record.logged = lower_half(commit);
                 let written = record.bindings.iter().map(|bound| bound.to_contact(now.to_unix(bound.expires_at)));
-                (!record.bindings.is_empty())
-                    .then(|| Row::Bindings { line: line(record.id, record.bindings_seq, written), seq: record.bindings_seq })
+                (!record.bindings.is_empty()).then(|| Row::Bindings {
+                    line: line(record.id, record.bindings_seq, written),
+                    seq: record.bindings_seq,
+                })
             }
         }
     }

@@ -21,7 +21,8 @@ impl Wheel {
 
     /// [`Wheel::insert`] for many at once, which costs a fraction.
     pub(super) fn insert_all(&self, deadlines: Vec<(Tick, DeviceId)>) {
-        let mut many: BTreeSet<_> = deadlines.into_iter().map(|(deadline, device)| (second(deadline), device)).collect();
+        let mut many: BTreeSet<_> =
+            deadlines.into_iter().map(|(deadline, device)| (second(deadline), device)).collect();
         self.seconds().append(&mut many);
     }
 

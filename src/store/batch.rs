@@ -2,16 +2,18 @@
 
 use std::borrow::Cow;
 
-use super::cell::{hex, json, word};
+use super::cell::{json, word};
 use super::commit::Item;
 use super::log::without_bindings;
 use super::pending::History;
+use super::secrets::{Unsealed, secret_row};
 use super::statements::{
     APPEND, CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, CALLS_GONE, FORGET, Statement, TRAIL,
     TRANSITIONS, delete, upsert,
 };
 use super::{Kind, Row, Seq};
-use crate::model::{Account, Call, Device, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
+use crate::model::{Account, Call, Device, Link, Pbx, Queue, Site, Token, User};
+use crate::sealing::Keys;
 
 /// A statement and its parameter.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Step {
 /// Many rows in one parameter, or in one a column.
 #[derive(Debug)]
 pub(super) enum Parameter {
+    /// None.
+    None,
     /// A JSON array.
     Json(String),
     /// Rows of the log.
@@ -39,8 +43,12 @@ pub(super) struct LogRows {
 }
 
 /// What to run for `items`, in order, inside one transaction; and the highest number of a deleted row, which no row will
-/// be left to tell. Rows of the log get about `body_bytes`.
-pub(super) fn steps(items: &[Item], body_bytes: usize) -> (Vec<Step>, Option<Seq>) {
+/// be left to tell. Secrets are sealed with `keys`; rows of the log get about `body_bytes`.
+pub(super) fn steps(
+    items: &[Item],
+    keys: Option<&Keys>,
+    body_bytes: usize,
+) -> Result<(Vec<Step>, Option<Seq>), Unsealed> {
     let mut steps = Vec::new();
     // Changes come first and in key order, so each table's are together.
     for of_kind in items.chunk_by(|a, b| a.kind() == b.kind()) {
@@ -49,7 +57,7 @@ pub(super) fn steps(items: &[Item], body_bytes: usize) -> (Vec<Step>, Option<Seq
                 let parameter = Parameter::Log(LogRows::of(of_kind, body_bytes));
                 steps.push(Step { statement: APPEND, parameter });
             }
-            Some(kind) => record_steps(kind, of_kind, &mut steps),
+            Some(kind) => record_steps(kind, of_kind, keys, &mut steps)?,
             None => {}
         }
     }
@@ -62,14 +70,14 @@ pub(super) fn steps(items: &[Item], body_bytes: usize) -> (Vec<Step>, Option<Seq
         Item::Change { row: None, span, .. } => Some(Seq(span.last)),
         _ => None,
     });
-    (steps, deleted.max())
+    Ok((steps, deleted.max()))
 }
 
 impl Parameter {
     /// How many executions `SQLite` needs.
     pub(super) fn rows(&self) -> usize {
         match self {
-            Self::Json(_) | Self::Number(_) => 1,
+            Self::None | Self::Json(_) | Self::Number(_) => 1,
             Self::Log(rows) => rows.ids.len(),
         }
     }
@@ -102,7 +110,7 @@ impl LogRows {
     }
 }
 
-fn record_steps(kind: Kind, items: &[Item], steps: &mut Vec<Step>) {
+fn record_steps(kind: Kind, items: &[Item], keys: Option<&Keys>, steps: &mut Vec<Step>) -> Result<(), Unsealed> {
     let changes = || {
         items.iter().filter_map(|item| match item {
             Item::Change { key, row, .. } => Some((key, row)),
@@ -113,15 +121,17 @@ fn record_steps(kind: Kind, items: &[Item], steps: &mut Vec<Step>) {
     if !gone.is_empty() {
         steps.push(Step { statement: delete(kind), parameter: Parameter::Json(json(&gone)) });
     }
-    let rows: Vec<String> = changes().filter_map(|(_, row)| row.as_ref()).map(record_row).collect();
+    let rows = changes().filter_map(|(_, row)| row.as_ref()).map(|row| record_row(row, keys));
+    let rows = rows.collect::<Result<Vec<String>, Unsealed>>()?;
     if !rows.is_empty() {
         steps.push(Step { statement: upsert(kind), parameter: Parameter::Json(array(rows.into_iter())) });
     }
+    Ok(())
 }
 
 /// One row as a JSON array, in the order of the statement's columns.
-fn record_row(row: &Row) -> String {
-    match row {
+fn record_row(row: &Row, keys: Option<&Keys>) -> Result<String, Unsealed> {
+    Ok(match row {
         Row::Account(row) => account_row(&row.value, row.seq),
         Row::Site(row) => site_row(&row.value, row.seq),
         Row::Pbx(row) => pbx_row(&row.value, row.seq),
@@ -129,11 +139,11 @@ fn record_row(row: &Row) -> String {
         Row::Queue(row) => queue_row(&row.value, row.seq),
         Row::Token(row) => token_row(&row.value, row.seq),
         Row::Device(row) => device_row(&row.value, row.seq),
-        Row::Secret(row) => secret_row(&row.value, row.seq),
+        Row::Secret(row) => secret_row(&row.value, row.seq, keys)?,
         Row::Link(row) => link_row(&row.value, row.seq),
         // Not a table's; see [`LogRows`].
         Row::Bindings { line, seq } => json(&(line, seq)),
-    }
+    })
 }
 
 fn account_row(a: &Account, seq: Seq) -> String {
@@ -190,11 +200,6 @@ fn device_row(d: &Device, seq: Seq) -> String {
     ))
 }
 
-fn secret_row(s: &DeviceSecret, seq: Seq) -> String {
-    let ha1 = &s.ha1;
-    json(&(s.device, &s.realm, hex(&ha1.md5), hex(&ha1.sha256), hex(&ha1.sha512_256), s.set_at, seq))
-}
-
 fn link_row(l: &Link, seq: Seq) -> String {
     json(&(l.id, l.account, l.device, l.user, l.began_at, l.ended_at, seq))
 }
@@ -244,7 +249,7 @@ fn call_devices(call: &Call) -> Vec<String> {
 }
 
 /// Rows that are JSON already, as one JSON array.
-fn array(rows: impl Iterator<Item = String>) -> String {
+pub(super) fn array(rows: impl Iterator<Item = String>) -> String {
     let mut text = String::from("[");
     for row in rows {
         if text.len() > 1 {

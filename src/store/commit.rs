@@ -18,11 +18,7 @@ pub(super) trait Sink: Send + 'static {
     fn write(&mut self, items: &[Item]) -> impl Future<Output = Result<(), WriteError>> + Send;
 
     /// Up to `rows` of the oldest rows of the log that come after the id `after`.
-    fn oldest(
-        &mut self,
-        after: i64,
-        rows: i64,
-    ) -> impl Future<Output = Result<Vec<(i64, String)>, WriteError>> + Send;
+    fn oldest(&mut self, after: i64, rows: i64) -> impl Future<Output = Result<Vec<(i64, String)>, WriteError>> + Send;
 }
 
 /// One thing to write.
@@ -423,7 +419,8 @@ mod tests {
                 0
             }
         }
-        let (journal, gone) = (Arc::new(Journal::new(Seq(0), Log::default(), Clock::manual(UnixMillis(0)), 1)), Arc::default());
+        let (journal, gone) =
+            (Arc::new(Journal::new(Seq(0), Log::default(), Clock::manual(UnixMillis(0)), 1)), Arc::default());
         let nothing = Arc::new(Nothing);
         let records: Weak<Nothing> = Arc::downgrade(&nothing);
         let (task, sink) = (journal.clone(), Gone(Arc::clone(&gone)));

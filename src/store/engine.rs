@@ -103,6 +103,16 @@ impl Engine {
         Ok(writer)
     }
 
+    /// About how much goes into one row of the log.
+    pub(super) fn body_bytes(&self) -> usize {
+        match self {
+            // One long row is less trouble to it than many.
+            Self::Sqlite(_) => 64 << 10,
+            // As much as it keeps in one place: longer values it moves out of the row and tries to compress.
+            Self::Postgres(_) => 1_900,
+        }
+    }
+
     /// A connection that may write.
     pub(super) async fn connect(&self, timeouts: Timeouts) -> Result<Writer, StoreError> {
         let connect = async {

@@ -12,9 +12,7 @@ use super::cell::{At, Readable, seq};
 use super::engine::Engine;
 use super::log::{self, Log, Met};
 use super::past::CallRow;
-use super::records::{
-    AccountRow, DeviceRow, LinkRow, PbxRow, QueueRow, SecretRow, SiteRow, TokenRow, UserRow,
-};
+use super::records::{AccountRow, DeviceRow, LinkRow, PbxRow, QueueRow, SiteRow, TokenRow, UserRow};
 use super::{Seq, Store, StoreError, Stored, contacts};
 use crate::model::{Account, Binding, Call, Device, DeviceId, DeviceSecret, Link, Now, Pbx, Queue, Site, Token, User};
 
@@ -80,7 +78,7 @@ impl Store {
             users: self.all::<UserRow>("SELECT * FROM users").await?,
             queues: self.all::<QueueRow>("SELECT * FROM queues").await?,
             tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
-            secrets: self.all::<SecretRow>("SELECT * FROM secrets").await?,
+            secrets: self.secrets().await?,
             links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
             calls: self.calls().await?,
             seq: self.highest().await?,
@@ -152,7 +150,7 @@ impl Store {
     }
 
     /// Row by row, so that no table is in memory twice.
-    async fn each<R, T>(
+    pub(super) async fn each<R, T>(
         &self,
         sql: &'static str,
         mut read: impl FnMut(R) -> Result<T, StoreError>,
@@ -208,7 +206,7 @@ const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM queues
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM tokens
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM devices
-    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM secrets
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM sealed_secrets
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM links
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM trail
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM transitions

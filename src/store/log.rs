@@ -96,9 +96,7 @@ pub(super) fn lines(id: i64, body: &str) -> impl DoubleEndedIterator<Item = Resu
         let device = parts.next().and_then(|device| Uuid::try_parse(device).ok());
         let seq = parts.next().and_then(|seq| seq.parse().ok());
         match (device, seq, parts.next()) {
-            (Some(device), Some(seq), Some(contacts)) => {
-                Ok(Line { device: DeviceId(device), seq: Seq(seq), contacts })
-            }
+            (Some(device), Some(seq), Some(contacts)) => Ok(Line { device: DeviceId(device), seq: Seq(seq), contacts }),
             _ => Err(StoreError::Corrupt {
                 table: "bindings_log",
                 row: id.to_string(),
@@ -212,7 +210,7 @@ mod tests {
             if self.writes % 11 == 3 {
                 return Err(WriteError::Unavailable("before".into()));
             }
-            for step in steps(items, 200).0 {
+            for step in steps(items, None, 200).unwrap().0 {
                 let mut rows = self.rows.lock().unwrap();
                 match step.parameter {
                     Parameter::Log(LogRows { ids, bodies }) => {
@@ -221,7 +219,7 @@ mod tests {
                         }
                     }
                     Parameter::Number(last) => *rows = rows.split_off(&(last + 1)),
-                    Parameter::Json(_) => {}
+                    Parameter::None | Parameter::Json(_) => {}
                 }
             }
             if self.writes % 13 == 7 { Err(WriteError::Unavailable("after".into())) } else { Ok(()) }

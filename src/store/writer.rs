@@ -1,13 +1,17 @@
 //! Writes one batch in one transaction, and tells a bad row from a bad database.
 
+use std::sync::Arc;
+
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 use tokio::time::error::Elapsed;
 
 use super::batch::{LogRows, Parameter, Step, number, steps};
 use super::commit::{Item, Sink, WriteError};
 use super::engine::{Engine, Timeouts, Writer};
+use super::secrets::Unsealed;
 use super::statements::{OLDEST, REMEMBER};
-use super::StoreError;
+use super::{Seq, StoreError};
+use crate::sealing::Keys;
 
 /// The database as the journal sees it. Connects when it must, and gives a connection up at the first doubt.
 #[derive(Debug)]
@@ -15,15 +19,21 @@ pub(super) struct Database {
     pub(super) engine: Engine,
     pub(super) timeouts: Timeouts,
     pub(super) writer: Option<Writer>,
+    pub(super) keys: Option<Arc<Keys>>,
 }
 
 impl Sink for Database {
     async fn write(&mut self, items: &[Item]) -> Result<(), WriteError> {
+        let (steps, deleted) =
+            steps(items, self.keys.as_deref(), self.engine.body_bytes()).map_err(|error| match error {
+                Unsealed::NoKey => WriteError::Row(error.to_string()),
+                Unsealed::System(_) => WriteError::Unavailable(error.to_string()),
+            })?;
         let mut writer = self.take().await?;
         let write = async {
             match &mut writer {
-                Writer::Sqlite(connection) => write_sqlite(connection, items).await,
-                Writer::Postgres(connection) => write_postgres(connection, items).await,
+                Writer::Sqlite(connection) => write_sqlite(connection, &steps, deleted).await,
+                Writer::Postgres(connection) => write_postgres(connection, steps, deleted).await,
             }
         };
         let done = tokio::time::timeout(self.timeouts.write, write).await;
@@ -34,9 +44,7 @@ impl Sink for Database {
         let mut writer = self.take().await?;
         let read = async {
             match &mut writer {
-                Writer::Sqlite(connection) => {
-                    sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await
-                }
+                Writer::Sqlite(connection) => sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await,
                 Writer::Postgres(connection) => {
                     sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await
                 }
@@ -76,9 +84,12 @@ impl Database {
     }
 }
 
-async fn write_sqlite(connection: &mut SqliteConnection, items: &[Item]) -> Result<(), sqlx::Error> {
-    let (steps, deleted) = steps(items, SQLITE_BODY_BYTES);
-    if let ([step], None) = (&*steps, deleted)
+pub(super) async fn write_sqlite(
+    connection: &mut SqliteConnection,
+    steps: &[Step],
+    deleted: Option<Seq>,
+) -> Result<(), sqlx::Error> {
+    if let ([step], None) = (steps, deleted)
         && step.parameter.rows() == 1
     {
         // Atomic by itself.
@@ -86,7 +97,7 @@ async fn write_sqlite(connection: &mut SqliteConnection, items: &[Item]) -> Resu
     }
     // Takes the write lock at once: a transaction that starts as a reader may find it gone when it wants to write.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for step in &steps {
+    for step in steps {
         run_sqlite(&mut transaction, step).await?;
     }
     if let Some(seq) = deleted {
@@ -96,25 +107,27 @@ async fn write_sqlite(connection: &mut SqliteConnection, items: &[Item]) -> Resu
 }
 
 async fn run_sqlite(connection: &mut SqliteConnection, step: &Step) -> Result<(), sqlx::Error> {
-    let sql = step.statement.sqlite;
-    match &step.parameter {
-        Parameter::Json(text) => {
-            sqlx::query(sql).bind(text.clone()).execute(connection).await?;
-        }
-        Parameter::Number(number) => {
-            sqlx::query(sql).bind(*number).execute(connection).await?;
-        }
+    let query = sqlx::query(step.statement.sqlite);
+    let query = match &step.parameter {
+        Parameter::None => query,
+        Parameter::Json(text) => query.bind(text.clone()),
+        Parameter::Number(number) => query.bind(*number),
         Parameter::Log(LogRows { ids, bodies }) => {
             for (id, body) in ids.iter().zip(bodies) {
-                sqlx::query(sql).bind(*id).bind(body.clone()).execute(&mut *connection).await?;
+                sqlx::query(step.statement.sqlite).bind(*id).bind(body.clone()).execute(&mut *connection).await?;
             }
+            return Ok(());
         }
-    }
+    };
+    query.execute(connection).await?;
     Ok(())
 }
 
-async fn write_postgres(connection: &mut PgConnection, items: &[Item]) -> Result<(), sqlx::Error> {
-    let (mut steps, deleted) = steps(items, POSTGRES_BODY_BYTES);
+pub(super) async fn write_postgres(
+    connection: &mut PgConnection,
+    mut steps: Vec<Step>,
+    deleted: Option<Seq>,
+) -> Result<(), sqlx::Error> {
     if steps.len() == 1
         && deleted.is_none()
         && let Some(step) = steps.pop()
@@ -135,6 +148,7 @@ async fn write_postgres(connection: &mut PgConnection, items: &[Item]) -> Result
 async fn run_postgres(connection: &mut PgConnection, step: Step) -> Result<(), sqlx::Error> {
     let query = sqlx::query(step.statement.postgres);
     let query = match step.parameter {
+        Parameter::None => query,
         Parameter::Json(text) => query.bind(text),
         Parameter::Number(number) => query.bind(number),
         Parameter::Log(LogRows { ids, bodies }) => query.bind(ids).bind(bodies),
@@ -169,10 +183,3 @@ fn is_sqlite_data_error(code: &str) -> bool {
 fn unavailable(error: &StoreError) -> WriteError {
     WriteError::Unavailable(error.to_string())
 }
-
-/// About how much goes into one row of the log: as much as Postgres keeps in one place (it moves longer values out, and tries
-/// to compress them).
-const POSTGRES_BODY_BYTES: usize = 1_900;
-
-/// The same for `SQLite`, to which one long row is less trouble than many.
-const SQLITE_BODY_BYTES: usize = 64 << 10;

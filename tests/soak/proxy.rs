@@ -53,7 +53,9 @@ async fn forward(
             read = client.read(&mut asked) => {
                 let Ok(length @ 1..) = read else { return };
                 let bytes = &asked[..length];
-                let commit = bytes.windows(COMMIT.len()).any(|window| window == COMMIT);
+                let holds = |what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+                // Bindings alone are one statement, which commits by itself. Before the first of them it is the start.
+                let commit = holds(BINDINGS) || (holds(COMMIT) && commits.load(Relaxed) > 0);
                 let number = if commit { commits.fetch_add(1, Relaxed) + 1 } else { 1 };
                 let way = (number / every) as usize % cuts.len();
                 let cut = commit && number.is_multiple_of(every);
@@ -88,3 +90,6 @@ async fn forward(
 
 /// A simple query (PostgreSQL's protocol, "Query"): its kind, its length, its text.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+
+/// How a contact begins in a line of the log.
+const BINDINGS: &[u8] = b"[{\"uri\":";
