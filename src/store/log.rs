@@ -258,16 +258,17 @@ mod tests {
                 last = phones.change(n, is_there);
                 asked.push((Uuid::from_u128(n), (last, is_there)));
             }
-            if round % 3 != 1 {
-                phones.journal.committed(last, Duration::from_secs(20)).await.unwrap();
-                told.extend(asked);
-                let found = found(&rows.lock().unwrap());
-                for (phone, (seq, is_there)) in &told {
-                    let kept = found.get(phone).filter(|(_, is_there)| *is_there).map(|(seq, _)| *seq);
-                    assert_eq!(kept, is_there.then_some(*seq), "round {round}: {phone}");
-                }
-            } else {
+            if round % 3 == 1 {
+                // Nobody waits for these.
                 told.retain(|phone, _| asked.iter().all(|(changed, _)| changed != phone));
+                continue;
+            }
+            phones.journal.committed(last, Duration::from_secs(20)).await.unwrap();
+            told.extend(asked);
+            let found = found(&rows.lock().unwrap());
+            for (phone, (seq, is_there)) in &told {
+                let kept = found.get(phone).filter(|(_, is_there)| *is_there).map(|(seq, _)| *seq);
+                assert_eq!(kept, is_there.then_some(*seq), "round {round}: {phone}");
             }
         }
         let lines: usize = rows.lock().unwrap().values().map(|body| body.lines().count()).sum();

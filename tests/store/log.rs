@@ -6,7 +6,7 @@ use hookswitch::clock::Clock;
 use hookswitch::model::{BindingSource, DeviceId};
 use hookswitch::registry::{Defaults, Registry, Seq};
 
-use crate::database::{Database, Side, on_both_engines};
+use crate::database::{Database, on_both_engines};
 use crate::samples::{self, START};
 
 on_both_engines! {
