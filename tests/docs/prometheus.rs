@@ -37,12 +37,14 @@ impl Prometheus {
         command.arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()));
         command.arg(format!("--web.listen-address={address}")).arg("--log.level=warn").env("GOMAXPROCS", "1");
         let mut process = Process::start("prometheus", &mut command, &folder.join("prometheus.log"));
-        let base = format!("http://{address}/api/v1");
-        until("Prometheus answers", async || {
+        until("Prometheus is ready", async || {
             process.assert_runs();
-            reqwest::get(format!("{base}/status/buildinfo")).await.ok()
+            // It listens before it can answer, and says 503 until then.
+            let answer = reqwest::get(format!("http://{address}/-/ready")).await.ok()?;
+            answer.status().is_success().then_some(())
         })
         .await;
+        let base = format!("http://{address}/api/v1");
         let prometheus = Self { base, _process: process, _ports: ports };
         until("Prometheus has scraped the daemon", async || {
             let up = prometheus.query("up{job=\"hookswitch\"} == 1").await.expect("it is valid");
