@@ -39,6 +39,16 @@ declare! {
         Gauge sip_pending_replies [listener];
         /// Open SIP connections.
         Gauge sip_connections [listener];
+        /// Contacts that a registrar asks now and then whether they live.
+        Gauge keepalive_contacts [];
+        /// OPTIONS that a registrar asked of phones, by outcome: answered, missed, not_sent (no way to the phone was open).
+        Counter keepalive_questions_total [outcome];
+        /// Contacts that were asked over a second late, by the limit that kept them waiting: per_second, under_way.
+        Counter keepalive_late_total [limit];
+        /// Round trip of answered OPTIONS.
+        Histogram keepalive_seconds [];
+        /// Bindings that a registrar ended before their time, by reason: connection_closed, keepalive.
+        Counter bindings_removed_total [reason];
         /// Times changed certificate files were read, by outcome: loaded, failed (the old certificate stays).
         Counter certificate_reloads_total [listener, outcome];
         /// Open connections to the API and the operator's pages.
@@ -158,6 +168,7 @@ fn builder() -> PrometheusBuilder {
     };
     let builder = buckets(PrometheusBuilder::new(), "hookswitch_commit_rows", &ROWS);
     let builder = buckets(builder, "hookswitch_commit_seconds", &SECONDS);
+    let builder = buckets(builder, "hookswitch_keepalive_seconds", &SECONDS);
     let builder = buckets(builder, "hookswitch_popup_seconds", &SECONDS);
     buckets(builder, "hookswitch_http_request_seconds", &SECONDS)
 }

@@ -3,6 +3,7 @@
 mod connections;
 mod digest;
 mod hep;
+mod keepalive;
 mod mirror;
 mod registrar;
 mod registration;

@@ -219,11 +219,11 @@ mod tests {
             let registry: Arc<Registry> = Registry::open(store, clock.clone(), Limits::default()).await.unwrap();
             let defaults = registry.ensure_defaults().unwrap();
             let (account, pbx, now) = (defaults.account, defaults.pbx, clock.now());
-            let config = config::Config::default().registrar;
+            let config = config::Config::default();
             let device = registry.create_device(account, pbx, "101", now).unwrap().device.id;
             registry.create_device(account, pbx, "102", now).unwrap();
-            let ha1 = digest::ha1("101", &config.realm, "s3cret");
-            let realm = config.realm.as_str().into();
+            let ha1 = digest::ha1("101", &config.registrar.realm, "s3cret");
+            let realm = config.registrar.realm.as_str().into();
             registry.set_secret(DeviceSecret { device, account, realm, ha1, set_at: now.unix }).unwrap();
             let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
             let core = Core::new(&registry, sites, &config, Salt([1; 16]), Seed([7; 64]));
@@ -244,7 +244,7 @@ mod tests {
                 message: &message,
                 method: Method::Register,
                 reply: &reply,
-                peer: &Peer { source, transport: Transport::Udp, flow: None },
+                peer: &Peer { source, transport: Transport::Udp, flow: None, socket: None },
                 pbx: self.pbx,
                 now: self.clock.now(),
                 has_room: true,

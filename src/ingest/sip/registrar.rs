@@ -67,15 +67,20 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
     }
+    let pulse = core.keepalive.pulse(settings);
     let ok = request.reply.status(200, "OK");
     let (response, seq) = core.register(
         &target,
         BindingSource::Registrar,
         request.now,
         |known| decide(known, &wanted, &policy, request.now),
-        |bindings| (ok.contacts(bindings, request.now), call_ids(core, request, bindings)),
+        |bindings| {
+            let contacts = core.keepalive.contacts(pulse, bindings, &wanted);
+            (ok.contacts(bindings, request.now), call_ids(core, request, bindings), contacts)
+        },
     )?;
-    let (response, live) = response;
+    let (response, live, contacts) = response;
+    core.keepalive.registered(pulse, target.device(), &contacts, request.peer, request.now);
     // A REGISTER that came through a proxy says nothing of the phone's own connection.
     let is_direct = wanted.path.is_none() && request.message.via_count() == 1;
     if let (Some(flow), true, false) = (request.peer.flow, is_direct, wanted.contacts == Contacts::Query) {

@@ -15,6 +15,7 @@ use crate::model::{Now, Tick, Transport};
 use crate::sip::frame::PONG;
 
 use super::front::{Answer, Front, Held, Peer};
+use super::mail::Mail;
 use super::pending::Pending;
 use super::tls::Handshake;
 use super::wire::{Next, Stream, Wire};
@@ -47,7 +48,8 @@ impl Door {
                         continue;
                     }
                     let Some(seat) = census.seat(source.ip()) else { continue };
-                    let visitor = Visitor { front: front.clone(), source, protocol, seat };
+                    let local = stream.local_addr().ok();
+                    let visitor = Visitor { front: front.clone(), source, local, protocol, seat };
                     connections.spawn(visitor.enter(stream, handshake.clone(), stop.clone()));
                 }
                 Err(error) => {
@@ -68,6 +70,7 @@ impl Door {
 struct Visitor {
     front: Arc<Front>,
     source: SocketAddr,
+    local: Option<SocketAddr>,
     protocol: Protocol,
     seat: Seat,
 }
@@ -109,6 +112,7 @@ struct Connection<W> {
     front: Arc<Front>,
     wire: W,
     peer: Peer,
+    mail: Option<Arc<Mail>>,
     seat: Seat,
     pending: Pending<Waiting>,
     /// Bytes of the requests whose replies wait.
@@ -133,11 +137,11 @@ enum End {
 
 impl<W: Wire> Connection<W> {
     fn new(visitor: Visitor, wire: W, transport: Transport) -> Self {
-        let Visitor { front, source, seat, .. } = visitor;
+        let Visitor { front, source, local, seat, .. } = visitor;
         let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
         let deadline = front.clock.now().tick + front.limits.idle_ms();
-        let peer = front.connected(source, transport);
-        Self { front, wire, peer, seat, pending, pending_bytes: 0, deadline }
+        let (peer, mail) = front.connected(source, local, transport);
+        Self { front, wire, peer, mail, seat, pending, pending_bytes: 0, deadline }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -174,6 +178,7 @@ impl<W: Wire> Connection<W> {
                     }
                     self.take(was_between).await?;
                 }
+                () = came(self.mail.as_deref()), if !stopping => self.deliver(),
                 changed = committed.changed(), if holding => if changed.is_err() {
                     // The journal is gone, so nothing that waits can be committed any more; the deadlines answer.
                     tokio::time::sleep(wait).await;
@@ -232,6 +237,13 @@ impl<W: Wire> Connection<W> {
         }
     }
 
+    /// What we ask the peer ourselves.
+    fn deliver(&mut self) {
+        for letter in self.mail.iter().flat_map(|mail| mail.take()) {
+            self.wire.owe(&letter);
+        }
+    }
+
     fn flush(&mut self, watermark: u64) {
         while let Some(waiting) = self.pending.committed(watermark) {
             self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
@@ -264,6 +276,13 @@ impl<W: Wire> Connection<W> {
             Ok(Err(_)) => Err(End::Peer),
             Err(_) => Err(End::Us("write_wait")),
         }
+    }
+}
+
+async fn came(mail: Option<&Mail>) {
+    match mail {
+        Some(mail) => mail.came().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -13,11 +13,13 @@ use crate::model::{Now, Transport};
 use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
 
-/// Serves `socket` until `stop`, then sends what still waits for its commit, in the bounded time each has.
-pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: CancellationToken) {
+/// Serves `socket`, which keepalives know by `number`, until `stop`; then sends what still waits for its commit, in the
+/// bounded time each has.
+pub(super) async fn serve(front: Arc<Front>, socket: Arc<UdpSocket>, number: Option<u16>, stop: CancellationToken) {
     let pending = Pending::new(front.pending_max(), front.limits.commit_wait_ms.into());
     let gauge = metrics::gauge!("hookswitch_sip_pending_replies", "listener" => front.name.clone());
-    let mut line = Line { front, socket, pending, shown: 0, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
+    let mut line =
+        Line { front, socket, number, pending, shown: 0, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
     let mut committed = line.front.committed.clone();
     loop {
         let now = line.front.clock.now();
@@ -50,7 +52,8 @@ pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: Cancellati
 /// The socket and the replies it owes.
 struct Line {
     front: Arc<Front>,
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
+    number: Option<u16>,
     pending: Pending<Waiting>,
     /// What the gauge has been told of `pending`.
     shown: u32,
@@ -82,7 +85,7 @@ impl Line {
         if !self.front.admits(source.ip()) {
             return;
         }
-        let peer = Peer { source, transport: Transport::Udp, flow: None };
+        let peer = Peer { source, transport: Transport::Udp, flow: None, socket: self.number };
         match self.front.handle(bytes, &peer, now, self.pending.has_room()) {
             Answer::Silence => {}
             Answer::Now { bytes, to } => self.send(&bytes, to),
