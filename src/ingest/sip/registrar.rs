@@ -56,7 +56,7 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
     let account = core.registry.accounts.get(target.account);
     let settings = account.as_ref().map(|account| &account.value.settings.registration);
-    let actor = permission::check(core, request, &target, settings)?;
+    let actor = permission::check(core, request, &wanted, &target, settings)?;
     // Whoever has set a password expects it to be asked for, whatever else the listener lets in.
     let has_secret = |device| core.registry.has_secret(device);
     if auth == config::Auth::Digest || has_secret(actor) || (actor != target.device() && has_secret(target.device())) {
