@@ -10,11 +10,21 @@ use many as system;
 #[cfg(not(target_os = "linux"))]
 use single as system;
 
-/// Room for a batch of datagrams. What none has filled yet costs no memory.
+/// Room for a batch of datagrams, 2 MiB.
 pub(super) struct Inbox {
     slots: Box<[u8]>,
     /// How many the system has dropped at this socket since it was bound, as far as it has told.
     lost: u32,
+}
+
+/// What was read at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Read {
+    /// Whether more may wait.
+    pub more: bool,
+    /// Datagrams lost before these because the receive buffer was full: the system tells it with the next one that finds
+    /// room.
+    pub lost: usize,
 }
 
 /// Replies on their way out.
@@ -37,16 +47,16 @@ impl Inbox {
         Self { slots: vec![0; BATCH * SLOT_BYTES].into_boxed_slice(), lost: 0 }
     }
 
-    /// Shows `each` a batch of what waits, without waiting. Answers how many datagrams have been lost because the
-    /// receive buffer was full; the system tells it with the next one that finds room.
+    /// Shows `each` a batch of what waits, without waiting.
     ///
     /// # Errors
     /// `WouldBlock` when nothing waits; else what the system says, the socket being as good as before.
-    pub(super) fn read(&mut self, socket: &UdpSocket, each: impl FnMut(&[u8], SocketAddr)) -> io::Result<usize> {
+    pub(super) fn read(&mut self, socket: &UdpSocket, each: impl FnMut(&[u8], SocketAddr)) -> io::Result<Read> {
         let before = self.lost;
-        system::receive(socket, &mut self.slots, &mut self.lost, each)?;
+        let count = system::receive(socket, &mut self.slots, &mut self.lost, each)?;
         // The system's count starts anew after 2^32.
-        Ok(usize::try_from(self.lost.wrapping_sub(before)).unwrap_or(usize::MAX))
+        let lost = usize::try_from(self.lost.wrapping_sub(before)).unwrap_or(usize::MAX);
+        Ok(Read { more: count == BATCH, lost })
     }
 }
 
@@ -112,25 +122,28 @@ mod many {
         slots: &mut [u8],
         lost: &mut u32,
         mut each: impl FnMut(&[u8], SocketAddr),
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         // New ones each time: the system notes in them how much of their room it used, and takes that for all there is.
         let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(nix::cmsg_space!(u32)));
         let mut slots = slots.chunks_exact_mut(SLOT_BYTES);
         let mut room: [_; BATCH] = std::array::from_fn(|_| [IoSliceMut::new(slots.next().unwrap_or_default())]);
-        let datagrams = socket.try_io(Interest::READABLE, || {
-            Ok(recvmmsg(socket.as_raw_fd(), &mut headers, &mut room, MsgFlags::MSG_DONTWAIT, None)?)
-        })?;
-        for datagram in datagrams {
-            for message in datagram.cmsgs().into_iter().flatten() {
-                if let ControlMessageOwned::RxqOvfl(count) = message {
-                    *lost = count;
+        let mut count = 0;
+        let read = socket.try_io(Interest::READABLE, || {
+            for datagram in recvmmsg(socket.as_raw_fd(), &mut headers, &mut room, MsgFlags::MSG_DONTWAIT, None)? {
+                count += 1;
+                for message in datagram.cmsgs().into_iter().flatten() {
+                    if let ControlMessageOwned::RxqOvfl(total) = message {
+                        *lost = total;
+                    }
+                }
+                if let Some(source) = datagram.address.as_ref().and_then(address) {
+                    each(datagram.iovs().next().unwrap_or_default(), source);
                 }
             }
-            if let Some(source) = datagram.address.as_ref().and_then(address) {
-                each(datagram.iovs().next().unwrap_or_default(), source);
-            }
-        }
-        Ok(())
+            // Fewer than there was room for: no more were there, and another call need not say so.
+            if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if count == 0 { read.map(|()| 0) } else { Ok(count) }
     }
 
     pub(super) fn send(socket: &UdpSocket, replies: &[(Vec<u8>, SocketAddr)]) -> io::Result<usize> {
@@ -156,7 +169,7 @@ mod many {
     }
 }
 
-/// One datagram a call, where the system has no better one.
+/// One datagram a call, where the system has none for many.
 #[cfg(any(not(target_os = "linux"), test))]
 mod single {
     use std::io;
@@ -171,11 +184,16 @@ mod single {
         slots: &mut [u8],
         _lost: &mut u32,
         mut each: impl FnMut(&[u8], SocketAddr),
-    ) -> io::Result<()> {
+    ) -> io::Result<usize> {
         let slot = slots.get_mut(..SLOT_BYTES).unwrap_or_default();
-        let (length, source) = socket.try_recv_from(slot)?;
-        each(slot.get(..length).unwrap_or_default(), source);
-        Ok(())
+        for count in 0..BATCH {
+            match socket.try_recv_from(slot) {
+                Ok((length, source)) => each(slot.get(..length).unwrap_or_default(), source),
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => return Ok(count),
+            }
+        }
+        Ok(BATCH)
     }
 
     pub(super) fn send(socket: &UdpSocket, replies: &[(Vec<u8>, SocketAddr)]) -> io::Result<usize> {
@@ -203,7 +221,7 @@ mod tests {
 
     /// A way to send and to receive.
     struct Way {
-        receive: fn(&UdpSocket, &mut Inbox, &mut Vec<(Vec<u8>, SocketAddr)>) -> io::Result<()>,
+        receive: fn(&UdpSocket, &mut Inbox, &mut Vec<(Vec<u8>, SocketAddr)>) -> io::Result<usize>,
         send: fn(&UdpSocket, &[(Vec<u8>, SocketAddr)]) -> io::Result<usize>,
     }
 
@@ -235,9 +253,10 @@ mod tests {
         let (mut inbox, mut heard) = (Inbox::new(), Vec::new());
         while heard.len() < count {
             socket.readable().await.unwrap();
+            let before = heard.len();
             match (way.receive)(socket, &mut inbox, &mut heard) {
-                Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
-                _ => {}
+                Ok(count) => assert_eq!(count, heard.len() - before),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
             }
         }
         heard

@@ -69,8 +69,12 @@ impl Line {
             let read = inbox.read(socket, |bytes, source| take(front, pending, outbox, bytes, source, now));
             self.send();
             match read {
-                Ok(0) => {}
-                Ok(lost) => self.dropped("receive_buffer_full", lost),
+                Ok(read) => {
+                    self.dropped("receive_buffer_full", read.lost);
+                    if !read.more {
+                        return;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => self.survive(&error),
             }
