@@ -57,6 +57,20 @@ impl<'a> NameAddr<'a> {
     }
 }
 
+/// The `tag` of a From or To value. The rest is not judged: whoever follows a dialog asks for the tag of every message, and
+/// for the address of the first one alone.
+#[must_use]
+pub fn tag(value: &str) -> Option<&str> {
+    let value = trim(value);
+    let named = if value.starts_with('"') { value.get(closing_quote(value)? + 1..)? } else { value };
+    let rest = match memchr2(b'<', b';', named.as_bytes()) {
+        Some(at) if named.as_bytes()[at] == b'<' => &named[at + memchr(b'>', &named.as_bytes()[at..])? + 1..],
+        Some(at) => &named[at..],
+        None => return None,
+    };
+    Params::parse(rest)?.value("tag").filter(|tag| !tag.is_empty())
+}
+
 impl<'a> Contact<'a> {
     /// Reads one value of a Contact header.
     ///
@@ -160,6 +174,23 @@ mod tests {
         }
         let long = format!("<sip:{}@b>", "a".repeat(3_000));
         assert_eq!(NameAddr::parse(&long, "To").unwrap_err().to_string(), "To Header Too Long");
+    }
+
+    #[test]
+    fn a_tag_alone_is_what_the_whole_value_says() {
+        for value in [
+            "<sip:a@b>;tag=1",
+            "sip:a@b;x;tag=1",
+            "\"A;tag=9 <x>\" <sip:a@b;tag=8> ; Tag = 1;y=2",
+            "Anna <sip:a@b>;x=\";tag=7\";tag=1",
+            " <sip:a@b;tag=8>;tagged=1;tag=1",
+        ] {
+            assert_eq!((tag(value), read(value).tag()), (Some("1"), Some("1")), "{value}");
+        }
+        for value in ["<sip:a@b;tag=8>", "sip:a@b", "<sip:a@b>;tag=", "<sip:a@b>;tag"] {
+            assert_eq!((tag(value), read(value).tag()), (None, None), "{value}");
+        }
+        assert_eq!((tag("<sip:a@b;tag=8"), tag("\"open <sip:a@b>;tag=8")), (None, None));
     }
 
     #[test]

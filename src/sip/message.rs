@@ -2,12 +2,12 @@
 
 use smallvec::SmallVec;
 
-use super::address::{Contact, NameAddr};
+use super::address::{self, Contact, NameAddr};
 use super::cseq::{CSeq, Method};
 use super::fault::{HeaderError, HeaderFault};
 use super::name::Name;
 use super::syntax::{are_nuls_quoted, has_any, list, split_first};
-use super::via::Via;
+use super::via::{self, Via};
 
 /// A scanned message. Values come trimmed; a folded one still holds its line breaks (see [`super::syntax::unfold`]).
 ///
@@ -62,12 +62,21 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Status code and reason phrase of a response as written, `486 Busy Here`; none for a request.
+    #[must_use]
+    pub fn status_line(&self) -> Option<&'a str> {
+        match self.start {
+            StartLine::Request { .. } => None,
+            StartLine::Response { line, .. } => Some(line),
+        }
+    }
+
     /// The reason phrase of a response; none for a request.
     #[must_use]
     pub fn reason_phrase(&self) -> Option<&'a str> {
         match self.start {
             StartLine::Request { .. } => None,
-            StartLine::Response { reason, .. } => Some(reason),
+            StartLine::Response { line, .. } => line.get(3..).map(str::trim),
         }
     }
 
@@ -178,6 +187,20 @@ impl<'a> Message<'a> {
         NameAddr::parse(self.only_address(Name::To)?, Name::To.text())
     }
 
+    /// The tag of From or To, without a look at the address before it; none when it has none.
+    ///
+    /// # Errors
+    /// When the header is missing or repeated.
+    pub fn tag(&self, name: Name) -> Result<Option<&'a str>, HeaderError> {
+        self.only_address(name).map(address::tag)
+    }
+
+    /// The branch of the topmost Via value, without a look at the rest of it; none when it has none.
+    #[must_use]
+    pub fn top_branch(&self) -> Option<&'a str> {
+        via::branch(split_first(self.header(Name::Via)?).0)
+    }
+
     /// The topmost Via value.
     ///
     /// # Errors
@@ -281,8 +304,16 @@ impl<'a> Message<'a> {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartLine<'a> {
-    Request { method: Method<'a>, uri: &'a str, version_2: bool },
-    Response { status: u16, reason: &'a str },
+    Request {
+        method: Method<'a>,
+        uri: &'a str,
+        version_2: bool,
+    },
+    /// `line` is what follows the version: status code and reason phrase.
+    Response {
+        status: u16,
+        line: &'a str,
+    },
 }
 
 /// Where a header field is. Messages are at most [`MESSAGE_LEN_MAX`](super::scan::MESSAGE_LEN_MAX) long, so 16 bits hold any offset.

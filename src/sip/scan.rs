@@ -73,15 +73,24 @@ impl<'a> Message<'a> {
         }
         let bytes = self.raw.get(begin..end).unwrap_or_default();
         let colon = bytes.iter().position(|byte| *byte == b':').unwrap_or(0);
-        let name = bytes.get(..colon).unwrap_or_default().trim_ascii_end();
+        let name = match bytes.get(..colon).unwrap_or_default() {
+            name @ [.., b' ' | b'\t' | b'\r' | b'\n'] => name.trim_ascii_end(),
+            name => name,
+        };
         let known = Name::of(name);
         if known == Name::Other && !is_token(name) {
             self.fault = self.fault.or(Some(HeaderError::new("Header Line", HeaderFault::Line)));
             return Ok(());
         }
         let value = bytes.get(colon + 1..).unwrap_or_default();
-        let value_at = begin + colon + 1 + (value.len() - value.trim_ascii_start().len());
-        let value_end = value_at + value.trim_ascii().len();
+        let (value_at, value_end) = match value {
+            // As nearly everybody writes it.
+            [b' ', b'!'..=b'~', .., b'!'..=b'~'] => (begin + colon + 2, end),
+            _ => {
+                let value_at = begin + colon + 1 + (value.len() - value.trim_ascii_start().len());
+                (value_at, value_at + value.trim_ascii().len())
+            }
+        };
         let offset = |at: usize| u16::try_from(at).map_err(|_| ScanError::MessageTooLong);
         self.fields.push(Field {
             name: known,
@@ -122,14 +131,17 @@ fn start_line(line: &[u8]) -> Result<StartLine<'_>, ScanError> {
         return Err(ScanError::LineTooLong);
     }
     let line = std::str::from_utf8(line).map_err(|_| ScanError::NotSip)?;
-    let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (first, rest) = line.split_at(memchr::memchr(b' ', line.as_bytes()).unwrap_or(line.len()));
+    let rest = rest.get(1..).unwrap_or_default();
     if is_version(first) == Some(true) {
-        let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+        let code = rest.split(' ').next().unwrap_or_default();
         let status = code.parse().ok().filter(|status| (100..700).contains(status) && code.len() == 3);
-        return Ok(StartLine::Response { status: status.ok_or(ScanError::NotSip)?, reason: reason.trim() });
+        return Ok(StartLine::Response { status: status.ok_or(ScanError::NotSip)?, line: rest.trim() });
     }
     let method = Method::parse(first).ok_or(ScanError::NotSip)?;
-    let (uri, version) = rest.trim_end().rsplit_once(' ').ok_or(ScanError::NotSip)?;
+    let rest = rest.trim_ascii_end();
+    let (uri, version) = rest.split_at(memchr::memrchr(b' ', rest.as_bytes()).ok_or(ScanError::NotSip)?);
+    let version = version.get(1..).unwrap_or_default();
     let version_2 = is_version(version).ok_or(ScanError::NotSip)?;
     if uri.len() > super::uri::URI_LEN_MAX {
         return Err(ScanError::RequestUriTooLong);
@@ -139,6 +151,9 @@ fn start_line(line: &[u8]) -> Result<StartLine<'_>, ScanError> {
 
 /// Whether `text` is `SIP/2.0` (true) or another version of SIP (false); none when it is neither.
 fn is_version(text: &str) -> Option<bool> {
+    if text == "SIP/2.0" {
+        return Some(true);
+    }
     let (protocol, version) = text.split_once('/')?;
     protocol.eq_ignore_ascii_case("SIP").then_some(version == "2.0")
 }

@@ -109,12 +109,17 @@ impl<'a> Uri<'a> {
     /// The URI as far as it identifies a contact. For `tel` the number without visual separators and no host.
     #[must_use]
     pub fn key(&self) -> ContactKey {
+        ContactKey { user: self.user_key(), host: canonical_host(self.host).into(), port: self.port }
+    }
+
+    /// The user part as far as it identifies a contact; for `tel` the number without visual separators.
+    #[must_use]
+    pub fn user_key(&self) -> Box<str> {
         let user = self.user.unwrap_or_default();
-        let user = match self.scheme {
+        match self.scheme {
             Scheme::Tel => user.chars().filter(|c| !matches!(c, '-' | '.' | '(' | ')')).collect(),
             _ => canonical_user(user).into(),
-        };
-        ContactKey { user, host: canonical_host(self.host).into(), port: self.port }
+        }
     }
 
     /// Whether both name the same resource by RFC 3261 §19.1.4: user and password with case, host without, port and
@@ -137,8 +142,8 @@ impl<'a> Uri<'a> {
             Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
             None => (None, rest),
         };
-        let (user, password) = match userinfo.and_then(|info| info.split_once(':')) {
-            Some((user, password)) => (Some(user), Some(password)),
+        let (user, password) = match userinfo.and_then(|info| Some(info.split_at(memchr(b':', info.as_bytes())?))) {
+            Some((user, password)) => (Some(user), password.get(1..)),
             None => (userinfo, None),
         };
         if user.is_some_and(str::is_empty) {

@@ -72,6 +72,13 @@ impl<'a> Via<'a> {
     }
 }
 
+/// The `branch` of one Via value. The rest is not judged: whoever follows transactions asks every message for it.
+#[must_use]
+pub fn branch(value: &str) -> Option<&str> {
+    let params = memchr::memchr(b';', value.as_bytes())?;
+    Params::parse(&value[params..])?.value("branch")
+}
+
 /// `host [: port]` with blanks allowed around the colon.
 fn sent_by_parts(text: &str) -> Option<(&str, Option<u16>)> {
     if let Ok(parts) = host_port(text) {
@@ -101,6 +108,14 @@ mod tests {
         assert_eq!(via.received, Some("2001:db8::2"));
         assert_eq!(Via::parse("SIP/2.0/UDP [::1]").unwrap().port, None);
         assert!(via.is_version_2 && !Via::parse("SIP/7.0/UDP h").unwrap().is_version_2);
+    }
+
+    #[test]
+    fn a_branch_alone_is_what_the_whole_value_says() {
+        for value in ["SIP/2.0/UDP h;branch=z9hG4bK1", "SIP/2.0/UDP h ;rport; Branch = z9hG4bK1 ;x=\";branch=2\""] {
+            assert_eq!((branch(value), Via::parse(value).unwrap().branch), (Some("z9hG4bK1"), Some("z9hG4bK1")));
+        }
+        assert_eq!((branch("SIP/2.0/UDP h"), branch("SIP/2.0/UDP h;rport=1")), (None, None));
     }
 
     #[test]

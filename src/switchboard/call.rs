@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use super::effect::{Context, Effect};
 use super::identity::Identity;
 use super::party::Reading;
@@ -16,19 +18,22 @@ use crate::model::{
 
 /// A call and what is known about it only while it lives.
 pub(super) struct LiveCall {
-    pub call: Call,
+    /// Whoever was told of it shares it; it is copied at its next change only while they still hold it.
+    pub call: Arc<Call>,
     /// When it is given up: nothing was heard, or its caller is gone and its other legs are overdue.
     pub deadline: Tick,
+    /// When it will be looked at.
+    pub scheduled: Option<Tick>,
     pub heard_at: Tick,
     /// Since when no caller's leg is left.
     caller_gone_at: Option<Tick>,
     /// Reasons already in the trail, so that a re-ring does not repeat them.
-    pub noted: HashSet<(Option<UserId>, Reason, Option<DeviceId>)>,
+    pub noted: HashSet<(Option<UserId>, Reason, Option<DeviceId>), RandomState>,
     pub trail_length: u32,
     /// Caller's legs whose CANCEL was seen: the caller is going, whatever comes first.
-    pub cancelling: HashSet<LegKey>,
+    pub cancelling: HashSet<LegKey, RandomState>,
     /// Legs that sent the call elsewhere (REFER).
-    pub referred: HashSet<LegKey>,
+    pub referred: HashSet<LegKey, RandomState>,
     /// Who calls and who is called comes from the caller's own leg, which knows best.
     pub parties_known: bool,
     pub changed: bool,
@@ -71,19 +76,25 @@ impl LiveCall {
 
     fn around(now: Now, call: Call, trail_length: u32) -> Self {
         Self {
-            call,
+            call: call.into(),
             deadline: now.tick + SILENCE_MS,
+            scheduled: None,
             heard_at: now.tick,
             caller_gone_at: None,
-            noted: HashSet::new(),
+            noted: HashSet::default(),
             trail_length,
-            cancelling: HashSet::new(),
-            referred: HashSet::new(),
+            cancelling: HashSet::default(),
+            referred: HashSet::default(),
             parties_known: false,
             changed: false,
             line: Line::default(),
             filed: [None, None],
         }
+    }
+
+    /// The call, to change it.
+    pub fn edit(&mut self) -> &mut Call {
+        Arc::make_mut(&mut self.call)
     }
 
     pub fn on_started(
@@ -96,7 +107,7 @@ impl LiveCall {
         ambiguous_join: bool,
     ) {
         self.heard(context.now);
-        self.call.legs.push(Leg {
+        self.edit().legs.push(Leg {
             key: event.leg.clone(),
             call_key: start.call_key.clone(),
             pbx: event.pbx,
@@ -158,7 +169,7 @@ impl LiveCall {
         let takes_over = leg.role == LegRole::FromDevice && leg.device != self.call.caller.device;
         match (leg.role, leg.device) {
             (role, Some(device)) if role == LegRole::ToDevice || takes_over => {
-                self.call.answered_at.get_or_insert(now);
+                self.edit().answered_at.get_or_insert(now);
                 if !self.call.callee.external {
                     // Of all that rang, the one that answered is who was reached.
                     self.reached(Some(device));
@@ -171,14 +182,14 @@ impl LiveCall {
                 }
             }
             (LegRole::TrunkOut, _) if self.call.direction == Direction::Outbound => {
-                self.call.answered_at.get_or_insert(now);
+                self.edit().answered_at.get_or_insert(now);
                 self.placer_answered(context);
             }
             (LegRole::FromDevice, Some(device)) => {
                 self.device_called(context, device);
                 let other_side = |leg: &Leg| matches!(leg.role, LegRole::TrunkOut | LegRole::ToDevice);
                 if self.call.direction == Direction::Outbound && !self.call.legs.iter().any(other_side) {
-                    self.call.answered_at.get_or_insert(now);
+                    self.edit().answered_at.get_or_insert(now);
                     self.placer_answered(context);
                 }
             }
@@ -243,7 +254,7 @@ impl LiveCall {
             self.finish(context);
         }
         if self.call.state != state {
-            self.call.state = state;
+            self.edit().state = state;
             self.changed = true;
         }
         let winding_down = self.caller_gone_at.filter(|_| !self.call.legs.iter().any(is_live_caller));
@@ -314,34 +325,34 @@ impl LiveCall {
         let from_caller = matches!(reading.role, LegRole::TrunkIn | LegRole::FromDevice);
         if from_caller && !self.parties_known {
             self.parties_known = true;
-            self.call.callee = reading.callee.clone();
+            self.edit().callee = reading.callee.clone();
             // The PBX may have put a name to the number; the trunk seldom does.
             let name = self.call.caller.name.clone().filter(|_| !reading.caller.withheld);
-            self.call.caller = reading.caller.clone();
+            self.edit().caller = reading.caller.clone();
             if self.call.caller.name.is_none() && name.is_some() {
-                Arc::make_mut(&mut self.call.caller).name = name;
+                Arc::make_mut(&mut self.edit().caller).name = name;
             }
         } else if !self.parties_known && self.call.legs.len() == 1 {
-            self.call.caller = reading.caller.clone();
-            self.call.callee = reading.callee.clone();
+            self.edit().caller = reading.caller.clone();
+            self.edit().callee = reading.callee.clone();
         } else if self.call.callee.device.is_none() && reading.role == LegRole::ToDevice && !self.call.callee.external {
             self.reached(reading.callee.device);
         }
         let went_outside = reading.role == LegRole::TrunkOut && reading.callee.external;
         if went_outside && self.call.caller.device.is_some() && self.is_nobody_here() {
             // What was dialled is the PBX's own affair; where the PBX went with it tells.
-            self.call.callee = reading.callee.clone();
+            self.edit().callee = reading.callee.clone();
         }
         if reading.queue.is_some() {
-            self.call.queue = reading.queue;
+            self.edit().queue = reading.queue;
         }
-        self.call.direction = outcome::direction(&self.call.caller, &self.call.callee);
+        self.edit().direction = outcome::direction(&self.call.caller, &self.call.callee);
     }
 
     /// The device at the called end, as it is now known.
     pub fn reached(&mut self, device: Option<DeviceId>) {
         if self.call.callee.device != device {
-            Arc::make_mut(&mut self.call.callee).device = device;
+            Arc::make_mut(&mut self.edit().callee).device = device;
         }
     }
 
@@ -401,9 +412,10 @@ impl LiveCall {
             return;
         }
         self.changed = true;
-        match self.call.users.iter_mut().find(|known| known.user == user && known.device == device) {
+        let users = &mut self.edit().users;
+        match users.iter_mut().find(|known| known.user == user && known.device == device) {
             Some(known) => known.action = known.action.max(action),
-            None => self.call.users.push(CallUser { user, device, action }),
+            None => users.push(CallUser { user, device, action }),
         }
     }
 
@@ -423,13 +435,13 @@ impl LiveCall {
         let now = context.now.unix;
         self.changed = true;
         offers::on_call_ended(self, context);
-        self.call.ended_at = Some(now);
-        self.call.waiting = None;
+        self.edit().ended_at = Some(now);
+        self.edit().waiting = None;
         let internal_service = self.call.direction == Direction::Internal
             && !self.call.legs.iter().any(|leg| matches!(leg.role, LegRole::ToDevice | LegRole::Ambiguous));
         if internal_service {
             // A feature code, voicemail or a conference: the PBX itself is whom the colleague wanted.
-            self.call.answered_at = self.call.legs.iter().find_map(|leg| leg.answered_at);
+            self.edit().answered_at = self.call.legs.iter().find_map(|leg| leg.answered_at);
         }
         let rang = self
             .call
@@ -439,9 +451,9 @@ impl LiveCall {
             .filter_map(|leg| leg.rang_at)
             .min();
         let until = self.call.answered_at.unwrap_or(now);
-        self.call.ring_ms = rang.map_or(0, |rang| u64::try_from(until - rang).unwrap_or(0));
-        self.call.talk_ms = self.call.answered_at.map_or(0, |at| u64::try_from(now - at).unwrap_or(0));
-        self.call.outcome = Some(outcome::outcome(&self.call));
+        self.edit().ring_ms = rang.map_or(0, |rang| u64::try_from(until - rang).unwrap_or(0));
+        self.edit().talk_ms = self.call.answered_at.map_or(0, |at| u64::try_from(now - at).unwrap_or(0));
+        self.edit().outcome = Some(outcome::outcome(&self.call));
     }
 
     pub fn heard(&mut self, now: Now) {
@@ -454,7 +466,7 @@ impl LiveCall {
     }
 
     fn leg_mut(&mut self, key: &LegKey) -> Option<&mut Leg> {
-        self.call.legs.iter_mut().find(|leg| leg.key == *key)
+        self.edit().legs.iter_mut().find(|leg| leg.key == *key)
     }
 }
 

@@ -26,10 +26,10 @@ impl LiveCall {
     /// Two legs are one: what was known of `sip` is now known of `leg`.
     pub fn absorb(&mut self, leg: &LegKey, sip: &LegKey) {
         let Some(at) = self.call.legs.iter().position(|known| known.key == *sip) else { return };
-        let seen = self.call.legs.remove(at);
+        let seen = self.edit().legs.remove(at);
         self.rename(sip, leg);
         self.changed = true;
-        let Some(own) = self.call.legs.iter_mut().find(|known| known.key == *leg) else { return };
+        let Some(own) = self.edit().legs.iter_mut().find(|known| known.key == *leg) else { return };
         own.began_at = own.began_at.min(seen.began_at);
         own.rang_at = earlier(own.rang_at, seen.rang_at);
         own.answered_at = earlier(own.answered_at, seen.answered_at);
@@ -44,24 +44,25 @@ impl LiveCall {
     /// Everything of a call that turned out to be this one. A user who has it on the screen twice keeps this one's popup.
     pub fn take_over(&mut self, context: &mut Context<'_>, mut gone: Self) {
         offers::withdraw_all(&mut gone, context);
-        self.call.began_at = self.call.began_at.min(gone.call.began_at);
-        self.call.answered_at = earlier(self.call.answered_at, gone.call.answered_at);
-        self.call.queue = self.call.queue.or(gone.call.queue);
-        self.call.waiting = self.call.waiting.or(gone.call.waiting);
+        self.edit().began_at = self.call.began_at.min(gone.call.began_at);
+        self.edit().answered_at = earlier(self.call.answered_at, gone.call.answered_at);
+        self.edit().queue = self.call.queue.or(gone.call.queue);
+        self.edit().waiting = self.call.waiting.or(gone.call.waiting);
         for (key, user) in gone.call.users.iter().map(|user| ((user.user, user.device), user)) {
-            match self.call.users.iter_mut().find(|known| (known.user, known.device) == key) {
+            let users = &mut self.edit().users;
+            match users.iter_mut().find(|known| (known.user, known.device) == key) {
                 Some(known) => known.action = known.action.max(user.action),
-                None => self.call.users.push(user.clone()),
+                None => users.push(user.clone()),
             }
         }
         let caller_came = !self.has_caller_leg() && gone.has_caller_leg();
         if caller_came {
-            self.call.caller = gone.call.caller.clone();
-            self.call.callee = gone.call.callee.clone();
+            self.edit().caller = gone.call.caller.clone();
+            self.edit().callee = gone.call.callee.clone();
         }
-        self.call.legs.append(&mut gone.call.legs);
+        self.edit().legs.append(&mut gone.edit().legs);
         self.adopt_marks(gone);
-        self.call.direction = outcome::direction(&self.call.caller, &self.call.callee);
+        self.edit().direction = outcome::direction(&self.call.caller, &self.call.callee);
         self.changed = true;
         offers::refresh_parties(self, context);
     }
@@ -70,12 +71,12 @@ impl LiveCall {
     pub fn adopt(&mut self, context: &mut Context<'_>, leg: Leg) {
         let (device, role, state) = (leg.device, leg.role, leg.state);
         let answered_at = leg.answered_at;
-        self.call.legs.push(leg);
+        self.edit().legs.push(leg);
         self.changed = true;
         let (Some(device), LegRole::ToDevice | LegRole::FromDevice) = (device, role) else { return };
         match state {
             LegState::Answered => {
-                self.call.answered_at = self.call.answered_at.or(answered_at);
+                self.edit().answered_at = self.call.answered_at.or(answered_at);
                 if !self.call.callee.external {
                     self.reached(Some(device));
                 }

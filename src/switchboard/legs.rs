@@ -175,9 +175,8 @@ impl Switchboard {
         let live = self.calls.entry(id).or_insert_with(|| LiveCall::new(now, id, account.id, site, event.pbx));
         if live.may_belong_to(account.id) {
             // The PBX's own account was only a stand-in until a device of a tenant showed up.
-            live.call.account = account.id;
+            live.edit().account = account.id;
         }
-        self.deadlines.insert((live.deadline, id));
         self.by_leg.insert(event.leg.clone(), id);
         self.joins.add(start, id);
         let ambiguous_join = joined.ambiguous;
@@ -232,7 +231,7 @@ impl Switchboard {
             return;
         }
         let Some(gone) = self.calls.remove(&goes) else { return };
-        self.deadlines.remove(&(gone.deadline, goes));
+        self.unschedule(&gone);
         for leg in &gone.call.legs {
             if self.by_leg.get(&leg.key) == Some(&goes) {
                 self.by_leg.insert(leg.key.clone(), stays);

@@ -72,11 +72,11 @@ pub struct Switchboard {
     joins: JoinIndex,
     pairing: Pairing,
     shadows: Shadows,
-    /// Each live call's own deadline, for calls whose end nobody saw, and when an ended call is forgotten.
+    /// One entry a live call, its `scheduled`, for calls whose end nobody saw; and when an ended call is forgotten.
     deadlines: BTreeSet<(Tick, CallId)>,
     /// Calls that ended a moment ago: a copy that comes late must not start them anew.
     ended: HashSet<CallId, RandomState>,
-    plans: HashMap<AccountId, Arc<CompiledPlan>>,
+    plans: HashMap<AccountId, Arc<CompiledPlan>, RandomState>,
 }
 
 impl Switchboard {
@@ -92,14 +92,14 @@ impl Switchboard {
             shadows: Shadows::default(),
             deadlines: BTreeSet::new(),
             ended: HashSet::default(),
-            plans: HashMap::new(),
+            plans: HashMap::default(),
         }
     }
 
     /// Takes a call over that was live when the process stopped: its offers keep their ids and are not made again.
     /// One that had ended shortly before is only remembered, so that a late copy does not start it anew.
     pub fn restore(&mut self, now: Now, call: Call, trail_length: u32) {
-        let live = LiveCall::restored(now, call, trail_length);
+        let mut live = LiveCall::restored(now, call, trail_length);
         if live.is_over() {
             for leg in &live.call.legs {
                 self.joins.add_call_key(&leg.call_key, live.call.id);
@@ -114,7 +114,7 @@ impl Switchboard {
             }
             self.joins.add_call_key(&leg.call_key, live.call.id);
         }
-        self.deadlines.insert((live.deadline, live.call.id));
+        schedule(&mut self.deadlines, &mut live);
         let (caller, callee) = (live.call.caller.number.as_deref(), live.call.callee.number.as_deref());
         self.joins.add_numbers(live.call.id, caller, callee);
         self.calls.insert(live.call.id, live);
@@ -154,7 +154,7 @@ impl Switchboard {
 
     /// Live calls, in no order.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().map(|live| &live.call)
+        self.calls.values().map(|live| &*live.call)
     }
 
     fn on_time(&mut self, now: Now, view: &dyn View, effects: &mut Vec<Effect>) {
@@ -164,12 +164,16 @@ impl Switchboard {
         self.on_shadows_gone(now, view, effects);
         let mut due = Vec::new();
         while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now.tick) {
-            // A call that lives on puts its new deadline back.
             self.deadlines.remove(&(at, id));
             if self.ended.remove(&id) {
                 self.joins.forget(id);
-            } else {
-                due.push(id);
+            } else if let Some(live) = self.calls.get_mut(&id) {
+                live.scheduled = None;
+                if live.deadline <= now.tick {
+                    due.push(id);
+                } else {
+                    schedule(&mut self.deadlines, live);
+                }
             }
         }
         self.on_each(now, view, &due, "nothing more was heard", effects, LiveCall::on_deadline);
@@ -189,7 +193,6 @@ impl Switchboard {
             let Some(call) = self.calls.get(id) else { continue };
             let Some(account) = view.account(call.call.account) else { continue };
             let Some(call) = self.calls.get_mut(id) else { continue };
-            let before = call.deadline;
             let mut context = Context { now, view, site: self.site, account: &account, evidence, effects };
             change(call, &mut context);
             call.settle(&mut context);
@@ -197,20 +200,19 @@ impl Switchboard {
                 self.joins.add_numbers(*id, caller, callee);
             }
             if call.take_changed() {
-                effects.push(Effect::Call(Arc::new(call.call.clone())));
+                effects.push(Effect::Call(call.call.clone()));
             }
             if call.is_over() {
-                self.deadlines.remove(&(before, *id));
                 self.forget(now, *id);
             } else {
-                self.deadlines.remove(&(before, *id));
-                self.deadlines.insert((call.deadline, *id));
+                schedule(&mut self.deadlines, call);
             }
         }
     }
 
     fn forget(&mut self, now: Now, id: CallId) {
         let Some(call) = self.calls.remove(&id) else { return };
+        self.unschedule(&call);
         self.joins.forget_numbers(id);
         for leg in &call.call.legs {
             if self.by_leg.get(&leg.key) == Some(&id) {
@@ -220,6 +222,12 @@ impl Switchboard {
             }
         }
         self.remember_ended(now, id);
+    }
+
+    fn unschedule(&mut self, call: &LiveCall) {
+        if let Some(at) = call.scheduled {
+            self.deadlines.remove(&(at, call.call.id));
+        }
     }
 
     fn remember_ended(&mut self, now: Now, id: CallId) {
@@ -247,6 +255,18 @@ impl Switchboard {
         }
         plan.clone()
     }
+}
+
+/// Sees to it that a call is looked at by its deadline. Each event moves that on; a call is put back when it comes up.
+fn schedule(deadlines: &mut BTreeSet<(Tick, CallId)>, live: &mut LiveCall) {
+    let id = live.call.id;
+    if live.scheduled.is_some_and(|at| at <= live.deadline) {
+        return;
+    }
+    if let Some(later) = live.scheduled.replace(live.deadline) {
+        deadlines.remove(&(later, id));
+    }
+    deadlines.insert((live.deadline, id));
 }
 
 /// More live calls than this in one site are not followed; counted as dropped.

@@ -1,8 +1,10 @@
 //! The number plan: which numbers are inside the office, and what the outside ones are called in E.164.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
+use foldhash::quality::RandomState;
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumberFormat, Region};
 
 use crate::model::NumberPlan;
@@ -12,10 +14,19 @@ use crate::model::NumberPlan;
 pub struct CompiledPlan {
     source: NumberPlan,
     region: Option<Region>,
-    dids: HashSet<String>,
+    dids: HashSet<String, RandomState>,
+    voicemail: Vec<Named>,
+    emergency: Vec<Named>,
     /// Outside numbers read lately and what they are in E.164: reading one costs as much as all else about its call, and
     /// a call says the same numbers on each of its legs.
-    read_lately: Mutex<HashMap<Box<str>, Option<Box<str>>>>,
+    read_lately: Mutex<HashMap<Box<str>, Option<Box<str>>, RandomState>>,
+}
+
+/// A number that stands in the plan, as written and its digits.
+#[derive(Debug)]
+struct Named {
+    raw: String,
+    digits: String,
 }
 
 /// A number as the plan reads it.
@@ -51,8 +62,18 @@ impl CompiledPlan {
     #[must_use]
     pub fn new(plan: &NumberPlan) -> Self {
         let region = plan.default_country.to_ascii_uppercase().parse().ok();
-        let dids = plan.dids.iter().map(|did| e164(did, region).unwrap_or_else(|| digits(did))).collect();
-        Self { source: plan.clone(), region, dids, read_lately: Mutex::default() }
+        let dids = plan.dids.iter().map(|did| e164(did, region).unwrap_or_else(|| digits(did).into_owned()));
+        let named = |list: &[String]| -> Vec<Named> {
+            list.iter().map(|raw| Named { digits: digits(raw).into_owned(), raw: raw.clone() }).collect()
+        };
+        Self {
+            source: plan.clone(),
+            region,
+            dids: dids.collect(),
+            voicemail: named(&plan.voicemail),
+            emergency: named(&plan.emergency),
+            read_lately: Mutex::default(),
+        }
     }
 
     /// Whether it was compiled from this very plan.
@@ -100,11 +121,11 @@ impl CompiledPlan {
 
     fn inside(&self, raw: &str, plain: &str) -> Option<NumberClass> {
         let plan = &self.source;
-        let named = |list: &[String]| list.iter().any(|n| n == raw || (!plain.is_empty() && digits(n) == *plain));
+        let is_one = |named: &Named| named.raw == raw || (!plain.is_empty() && named.digits == plain);
         let starts = |prefix: &String| !prefix.is_empty() && raw.starts_with(prefix.as_str());
-        if named(&plan.voicemail) {
+        if self.voicemail.iter().any(is_one) {
             Some(NumberClass::Voicemail)
-        } else if named(&plan.emergency) {
+        } else if self.emergency.iter().any(is_one) {
             Some(NumberClass::Emergency)
         } else if plan.feature_code_prefixes.iter().any(starts) {
             Some(NumberClass::FeatureCode)
@@ -157,8 +178,12 @@ fn e164(raw: &str, region: Option<Region>) -> Option<String> {
 }
 
 /// Digits of the number, with its visual separators gone.
-fn digits(raw: &str) -> String {
-    raw.chars().filter(char::is_ascii_digit).collect()
+fn digits(raw: &str) -> Cow<'_, str> {
+    let plain = raw.strip_prefix('+').unwrap_or(raw);
+    if plain.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Cow::Borrowed(plain);
+    }
+    Cow::Owned(raw.chars().filter(char::is_ascii_digit).collect())
 }
 
 /// Digits and the separators people write between them (RFC 3966 §5.1.1), perhaps after a `+`.

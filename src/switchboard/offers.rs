@@ -196,7 +196,7 @@ fn consider(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device
 fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: Option<DeviceId>) {
     let (now, queue) = (context.now.unix, live.queue());
     let at = if let Some(at) = live.call.offers.iter().position(|offer| offer.user == user) {
-        let Some(offer) = live.call.offers.get_mut(at) else { return };
+        let Some(offer) = live.edit().offers.get_mut(at) else { return };
         if is_open(offer) {
             if offer.device.is_none() && device.is_some() {
                 move_to(live, context, at, device);
@@ -231,7 +231,7 @@ fn offer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: O
             expires_at: crate::model::UnixMillis(now.0 + OFFERED_MS),
             version: 0,
         };
-        live.call.offers.push(offer);
+        live.edit().offers.push(offer);
         live.call.offers.len() - 1
     };
     note(live, context, Some(user), Reason::Offered, device);
@@ -246,7 +246,7 @@ fn answer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: 
     let now = context.now.unix;
     let waiting = |offer: &Offer| offer.user == user && offer.state == OfferState::Offered;
     let Some(at) = live.call.offers.iter().position(waiting) else { return };
-    let Some(offer) = live.call.offers.get_mut(at) else { return };
+    let Some(offer) = live.edit().offers.get_mut(at) else { return };
     offer.state = OfferState::Answered;
     offer.device = Some(device);
     offer.answered_at = Some(now);
@@ -257,7 +257,7 @@ fn answer(live: &mut LiveCall, context: &mut Context<'_>, user: UserId, device: 
 
 /// Takes the offer off the screen: ended when the user had talked, else rescinded for `reason`.
 fn close(live: &mut LiveCall, context: &mut Context<'_>, at: usize, reason: RescindReason) {
-    let Some(offer) = live.call.offers.get_mut(at) else { return };
+    let Some(offer) = live.edit().offers.get_mut(at) else { return };
     offer.closed_at = Some(context.now.unix);
     let by_hangup =
         !matches!(reason, RescindReason::Transferred) && !is_withdrawal(reason) && offer.state == OfferState::Answered;
@@ -274,7 +274,7 @@ fn close(live: &mut LiveCall, context: &mut Context<'_>, at: usize, reason: Resc
 }
 
 fn move_to(live: &mut LiveCall, context: &mut Context<'_>, at: usize, device: Option<DeviceId>) {
-    let Some(offer) = live.call.offers.get_mut(at) else { return };
+    let Some(offer) = live.edit().offers.get_mut(at) else { return };
     if offer.device != device {
         offer.device = device;
         emit(live, context, at);
@@ -284,7 +284,7 @@ fn move_to(live: &mut LiveCall, context: &mut Context<'_>, at: usize, device: Op
 /// Sends the offer out as it now is, with what is now known of the call.
 fn emit(live: &mut LiveCall, context: &mut Context<'_>, at: usize) {
     let queue = live.queue();
-    let call = &mut live.call;
+    let call = live.edit();
     let Some(offer) = call.offers.get_mut(at) else { return };
     offer.version += 1;
     // A popup keeps the queue it came from; the call may have gone on to somebody else.

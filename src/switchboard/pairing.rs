@@ -6,18 +6,20 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use crate::model::{LegEvent, LegKey, LegStart, Now, PbxEvent, PbxId, Tick};
 
 /// Which SIP legs are whose, and those nobody has named yet.
 #[derive(Default)]
 pub(super) struct Pairing {
     /// SIP legs that are a connector's.
-    same: HashMap<LegKey, LegKey>,
+    same: HashMap<LegKey, LegKey, RandomState>,
     /// Connectors' legs by what names the SIP under them.
-    names: HashMap<Name, LegKey>,
+    names: HashMap<Name, LegKey, RandomState>,
     /// What to forget of a connector's leg: its names and the SIP legs under it.
-    known: HashMap<LegKey, Known>,
-    held: HashMap<LegKey, Held>,
+    known: HashMap<LegKey, Known, RandomState>,
+    held: HashMap<LegKey, Held, RandomState>,
     due: BTreeSet<(Tick, LegKey)>,
 }
 
@@ -83,12 +85,16 @@ impl Pairing {
             return Taken::Held;
         }
         let LegEvent::Started(start) = &event.event else { return Taken::Own };
+        let waits = waits();
+        if !waits && self.names.is_empty() {
+            return Taken::Own;
+        }
         let names = Name::of_sip(event.pbx, start);
         if let Some(leg) = names.iter().find_map(|name| self.names.get(name)).cloned() {
             self.pair(event.leg.clone(), leg.clone());
             return Taken::Same(leg);
         }
-        if !waits() {
+        if !waits {
             return Taken::Own;
         }
         if self.held.len() >= HELD_MAX {

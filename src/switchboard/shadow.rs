@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use super::effect::Effect;
 use super::identity::{Identity, identify};
 use super::{Switchboard, View};
@@ -18,9 +20,9 @@ use crate::model::{
 #[derive(Default)]
 pub(super) struct Shadows {
     /// Dialogs that no other feed has shown yet, with the Call-ID where the notifier gives one.
-    own: HashMap<LegKey, Option<Arc<str>>>,
-    cast: HashMap<LegKey, Shadow>,
-    by_leg: HashMap<LegKey, LegKey>,
+    own: HashMap<LegKey, Option<Arc<str>>, RandomState>,
+    cast: HashMap<LegKey, Shadow, RandomState>,
+    by_leg: HashMap<LegKey, LegKey, RandomState>,
     /// Ends that the other feed gets a moment to report, for it knows how it ended.
     ends: BTreeMap<(Tick, LegKey), PbxEvent>,
 }

@@ -44,8 +44,8 @@ impl LiveCall {
         self.line = Line::Holds;
         let since = UnixMillis(context.now.unix.0.saturating_sub_unsigned(queued.waited_ms));
         let again = self.call.queue == Some(queue) && self.call.waiting.is_some();
-        self.call.queue = Some(queue);
-        self.call.waiting = Some(Waiting { since, position: queued.position });
+        self.edit().queue = Some(queue);
+        self.edit().waiting = Some(Waiting { since, position: queued.position });
         if !again {
             offers::refresh_parties(self, context);
             offers::on_queue_join(self, context);
@@ -54,7 +54,7 @@ impl LiveCall {
 
     /// The caller left the waiting line, for whatever reason.
     pub fn on_unqueued(&mut self) {
-        self.changed |= self.call.waiting.take().is_some();
+        self.changed |= self.edit().waiting.take().is_some();
         self.line = Line::Left;
     }
 }

@@ -71,11 +71,11 @@ impl<W: Write> Table<W> {
 
     fn registration(&mut self, registration: &Registration) {
         if let Some(device) = registration.device {
-            self.devices.entry(device).or_insert_with(|| registration.user.clone());
+            self.devices.entry(device).or_insert_with(|| registration.user.to_string());
         }
         if matches!(registration.outcome, RegistrationOutcome::Refused | RegistrationOutcome::Unanswered) {
             // A scanner tries many names.
-            let user = if self.failed.len() < FAILED_MAX { registration.user.clone() } else { "others".to_owned() };
+            let user = if self.failed.len() < FAILED_MAX { registration.user.to_string() } else { "others".to_owned() };
             *self.failed.entry((user, registration.outcome.as_str(), registration.status)).or_default() += 1;
         }
     }

@@ -179,8 +179,8 @@ impl Engine {
     }
 
     fn give_up_registrations(&mut self, now: Now) {
-        while let Some(asked) = self.registrations.overdue(now) {
-            if let Some(registration) = asked.given_up(now) {
+        while let Some(given_up) = self.registrations.overdue(now) {
+            if let Some(registration) = given_up {
                 self.registered(registration);
             }
         }

@@ -48,13 +48,14 @@ pub struct Registration {
     /// When its answer was seen, or it was given up.
     pub at: UnixMillis,
     /// User part of the address-of-record.
-    pub user: String,
+    pub user: Box<str>,
     /// Host of the address-of-record.
-    pub host: String,
+    pub host: Box<str>,
     /// The device, once it is one.
     pub device: Option<DeviceId>,
     /// Where the phone sent it from.
-    pub source: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub source: Option<SocketAddr>,
     /// Over what.
     pub transport: Transport,
     /// What became of it.
@@ -64,7 +65,8 @@ pub struct Registration {
     /// The longest time granted, in seconds.
     pub expires_s: Option<u32>,
     /// User-Agent of the phone.
-    pub user_agent: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub user_agent: Option<Arc<str>>,
 }
 
 /// What became of a REGISTER.

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 
 use super::news::{Registration, RegistrationOutcome};
 use crate::ingest::capture::Heard;
@@ -12,14 +13,19 @@ use crate::sip::registrar::{Contacts, RegisterRequest, RequestFacts};
 
 /// Requests that wait for an answer, or had one a moment ago.
 pub(super) struct Registrations {
-    asked: HashMap<u64, Asked, foldhash::fast::RandomState>,
+    asked: HashMap<u64, Entry, foldhash::fast::RandomState>,
     /// In the order they were first seen.
     order: VecDeque<(Now, u64)>,
     hasher: foldhash::fast::RandomState,
 }
 
+struct Entry {
+    asked: Arc<Asked>,
+    /// Its answer was seen; answers that follow say nothing new.
+    is_answered: bool,
+}
+
 /// A REGISTER.
-#[derive(Clone)]
 pub(super) struct Asked {
     at: Now,
     pub(super) facts: RequestFacts,
@@ -28,8 +34,6 @@ pub(super) struct Asked {
     host: Box<str>,
     source: Option<std::net::SocketAddr>,
     pub(super) is_query: bool,
-    /// Its answer was seen; answers that follow say nothing new.
-    is_answered: bool,
 }
 
 impl Registrations {
@@ -48,60 +52,59 @@ impl Registrations {
         let hops = message.via_count();
         // Where one REGISTER is seen on several hops, the first one knows the phone's own address.
         let known = self.asked.get(&key);
-        if known.is_some_and(|known| known.hops <= hops) {
+        if known.is_some_and(|known| known.asked.hops <= hops) {
             return true;
         }
         let asked = Asked {
-            at: known.map_or(now, |known| known.at),
+            at: known.map_or(now, |known| known.asked.at),
             facts: RequestFacts::from(&request),
             hops,
             user: (*request.user).into(),
             host: (*request.host).into(),
             source: heard.source,
             is_query: matches!(request.contacts, Contacts::Query),
-            is_answered: known.is_some_and(|known| known.is_answered),
         };
-        if self.asked.insert(key, asked).is_none() {
+        let entry = Entry { asked: asked.into(), is_answered: known.is_some_and(|known| known.is_answered) };
+        if self.asked.insert(key, entry).is_none() {
             self.order.push_back((now, key));
         }
         true
     }
 
     /// The request of an answer, and whether it is the first one.
-    pub(super) fn answer(&mut self, key: u64) -> Option<(&Asked, bool)> {
-        let asked = self.asked.get_mut(&key)?;
-        let is_first = !std::mem::replace(&mut asked.is_answered, true);
-        Some((asked, is_first))
+    pub(super) fn answer(&mut self, key: u64) -> Option<(Arc<Asked>, bool)> {
+        let entry = self.asked.get_mut(&key)?;
+        let is_first = !std::mem::replace(&mut entry.is_answered, true);
+        Some((entry.asked.clone(), is_first))
     }
 
-    /// The next request whose answer is overdue, or that had one long ago.
-    pub(super) fn overdue(&mut self, now: Now) -> Option<Asked> {
+    /// The next request whose time is over, or for which there is no room any more; none inside when it had its answer.
+    pub(super) fn overdue(&mut self, now: Now) -> Option<Option<Registration>> {
         let is_full = self.order.len() > ASKED_MAX;
         let (_, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
-        self.asked.remove(&key)
+        let unanswered = self.asked.remove(&key).filter(|entry| !entry.is_answered);
+        Some(unanswered.map(|entry| entry.asked.given_up(now)))
     }
 }
 
 impl Asked {
-    /// What became of it when its time is over, or when there is no room for more; none when it had its answer.
-    pub(super) fn given_up(&self, now: Now) -> Option<Registration> {
-        let at = self.at.after(ANSWER_MS).unix.min(now.unix);
-        (!self.is_answered).then(|| self.outcome(RegistrationOutcome::Unanswered, at))
+    fn given_up(&self, now: Now) -> Registration {
+        self.outcome(RegistrationOutcome::Unanswered, self.at.after(ANSWER_MS).unix.min(now.unix))
     }
 
     /// What became of it.
     pub(super) fn outcome(&self, outcome: RegistrationOutcome, at: UnixMillis) -> Registration {
         Registration {
             at,
-            user: self.user.to_string(),
-            host: self.host.to_string(),
+            user: self.user.clone(),
+            host: self.host.clone(),
             device: None,
-            source: self.source.map(|source| source.to_string()),
+            source: self.source,
             transport: self.facts.transport,
             outcome,
             status: None,
             expires_s: None,
-            user_agent: self.facts.user_agent.as_deref().map(str::to_owned),
+            user_agent: self.facts.user_agent.clone(),
         }
     }
 }
@@ -110,8 +113,8 @@ impl Asked {
 pub(super) fn unasked(user: &str, host: &str, outcome: RegistrationOutcome, at: UnixMillis) -> Registration {
     Registration {
         at,
-        user: user.to_owned(),
-        host: host.to_owned(),
+        user: user.into(),
+        host: host.into(),
         device: None,
         source: None,
         transport: Transport::Udp,

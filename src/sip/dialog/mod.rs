@@ -161,7 +161,7 @@ impl Tracker {
             return Ok(Seen::Limited("call_id_length"));
         }
         let seen = match message.method() {
-            Some(Method::Invite) if message.to()?.tag().is_none() => {
+            Some(Method::Invite) if message.tag(Name::To)?.is_none() => {
                 return self.on_invite(now, sighting, call_id, out);
             }
             Some(Method::Invite | Method::Update) => self.on_refresh(now, sighting, call_id),
@@ -188,24 +188,28 @@ impl Tracker {
         let message = sighting.message;
         let invite = Invite::read(message)?;
         let full = self.threads.len() >= self.threads_max;
-        let (call_key, thread) = match self.threads.get_key_value(call_id).map(|(key, _)| Arc::clone(key)) {
-            Some(key) => (Arc::clone(&key), self.threads.entry(key).or_default()),
+        let call_key: Arc<str> = match self.threads.get_key_value(call_id) {
+            Some((key, _)) => Arc::clone(key),
             None if full => return Ok(Seen::Limited("dialogs")),
-            None => {
-                let key: Arc<str> = call_id.into();
-                (Arc::clone(&key), self.threads.entry(key).or_default())
+            None => call_id.into(),
+        };
+        let (known, downstream) = match self.threads.get_mut(call_id) {
+            Some(thread) => (thread.known(now.tick, &invite), thread.legs.iter().any(|leg| leg.hop < invite.vias)),
+            None => (Known::New { again: 0 }, false),
+        };
+        // What can't be read is told before anything is kept of it.
+        let new = match known {
+            Known::Full => return Ok(Seen::Limited("legs")),
+            Known::Same => None,
+            Known::New { again } => {
+                Some((again, start::leg_start(sighting, Arc::clone(&call_key), &invite.target, downstream)?))
             }
         };
-        let known = thread.known(now.tick, &invite);
-        if known == Known::Full {
-            return Ok(Seen::Limited("legs"));
-        }
-        if let Known::New { again } = known {
-            let downstream = thread.legs.iter().any(|leg| leg.hop < invite.vias);
-            let start = start::leg_start(sighting, Arc::clone(&call_key), downstream)?;
+        let thread = self.threads.entry(Arc::clone(&call_key)).or_default();
+        if let Some((again, start)) = new {
             let key = compose_key(&call_key, invite.vias, &invite.target, again);
             thread.legs.push(invite.into_leg(now.tick, key.clone(), sighting));
-            let evidence = format!("INVITE, Call-ID {call_id}");
+            let evidence = evidence("INVITE", call_id);
             let (pbx, feed) = (sighting.pbx, sighting.feed);
             let started = LegEvent::Started(Box::new(start));
             out.push(PbxEvent { pbx, feed, leg: key.clone(), event: started, evidence: evidence.clone() });
@@ -245,14 +249,13 @@ impl Tracker {
         out: &mut Vec<PbxEvent>,
     ) -> Result<Seen, HeaderError> {
         let message = sighting.message;
-        let via = message.top_via()?;
-        let (branch, vias) = (Token::of(via.branch.unwrap_or_default()), message.via_count());
-        let (from, to) = (message.from()?, message.to()?);
-        let [from_tag, to_tag] = [from, to].map(|end| Token::of(end.tag().unwrap_or_default()));
+        let branch = Token::of(message.top_branch().unwrap_or_default());
+        let [from_tag, to_tag] = [message.tag(Name::From)?, message.tag(Name::To)?];
+        let [from_tag, to_tag] = [from_tag, to_tag].map(|tag| Token::of(tag.unwrap_or_default()));
         let Some(thread) = self.threads.get_mut(call_id) else { return Ok(self.keep_early(now, sighting, call_id)) };
         let tick = now.tick;
         let mut emit = |leg: &TrackedLeg, event: LegEvent, word: &str| {
-            let evidence = format!("{word}, Call-ID {call_id}");
+            let evidence = evidence(word, call_id);
             out.push(PbxEvent { pbx: leg.pbx, feed: leg.feed, leg: leg.key.clone(), event, evidence });
         };
         let mut followed = false;
@@ -269,7 +272,7 @@ impl Tracker {
             Some(Method::Ack) if thread.legs.iter().any(|leg| leg.branch == branch) => followed = true,
             Some(Method::Ack) if !to_tag.is_none() => {
                 let cseq = message.cseq()?.number;
-                if let Some(leg) = thread.leg_of_ack(vias, cseq, message.request_uri()) {
+                if let Some(leg) = thread.leg_of_ack(message.via_count(), cseq, message.request_uri()) {
                     followed = true;
                     if let Some(event) = leg.on_ack(tick, to_tag) {
                         emit(leg, event, "ACK of a 200");
@@ -309,7 +312,7 @@ impl Tracker {
         let Some(thread) = self.threads.get_mut(call_id) else { return Ok(self.keep_early(now, sighting, call_id)) };
         if cseq.method == Method::Refer {
             for leg in thread.legs.iter().filter(|leg| leg.phase == Phase::Answered) {
-                let evidence = format!("REFER accepted, Call-ID {call_id}");
+                let evidence = evidence("REFER accepted", call_id);
                 let (pbx, feed, key) = (leg.pbx, leg.feed, leg.key.clone());
                 let replaces = thread.replaces.take();
                 out.push(PbxEvent {
@@ -326,23 +329,23 @@ impl Tracker {
             }
             return Ok(Seen::Followed);
         }
-        let via = message.top_via()?;
-        let Some(leg) = thread.leg_of(Token::of(via.branch.unwrap_or_default()), message.via_count()) else {
+        let branch = Token::of(message.top_branch().unwrap_or_default());
+        let Some(leg) = thread.leg_of(branch, || message.via_count()) else {
             return Ok(self.keep_early(now, sighting, call_id));
         };
         if leg.cseq != 0 && leg.cseq != cseq.number {
             return Ok(Seen::Ignored);
         }
-        let to = message.to()?;
         let response = InviteResponse {
             status,
-            to_tag: Token::of(to.tag().unwrap_or_default()),
+            to_tag: Token::of(message.tag(Name::To)?.unwrap_or_default()),
             session_expires_s: session_expires(message),
         };
         if let Some(event) = leg.on_response(now.tick, response) {
             // What a peer may say at length is kept in the trail of every user concerned.
-            let reason: String = message.reason_phrase().unwrap_or_default().chars().take(REASON_CHARS_MAX).collect();
-            let evidence = format!("{status} {reason}, Call-ID {call_id}");
+            let said = message.status_line().unwrap_or_default();
+            let evidence =
+                evidence(said.get(..said.floor_char_boundary(STATUS_LINE_BYTES_MAX)).unwrap_or(said), call_id);
             out.push(PbxEvent { pbx: leg.pbx, feed: leg.feed, leg: leg.key.clone(), event, evidence });
         }
         Ok(Seen::Followed)
@@ -387,6 +390,11 @@ impl Tracker {
     }
 }
 
+/// What was seen, in a few words.
+pub(self) fn evidence(what: &str, call_id: &str) -> String {
+    [what, ", Call-ID ", call_id].concat()
+}
+
 /// RFC 3326: `Reason: SIP;cause=200;text="Call completed elsewhere"` or Q.850 cause 26.
 fn completed_elsewhere(message: &Message<'_>) -> bool {
     message.headers(Name::Reason).any(|value| {
@@ -399,7 +407,7 @@ fn completed_elsewhere(message: &Message<'_>) -> bool {
 /// Threads of a site: two thousand calls a second, each on two legs that are remembered for 32 s.
 const THREADS_MAX: usize = 200_000;
 const CALL_ID_BYTES_MAX: usize = 256;
-const REASON_CHARS_MAX: usize = 64;
+const STATUS_LINE_BYTES_MAX: usize = 68;
 const EARLY_MESSAGES_MAX: usize = 8;
 /// All early messages of a site together: a second of a busy mirror in the wrong order.
 const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -441,6 +449,14 @@ mod tests {
             observe(&mut tracker, now, "SIP/2.0 180 Ringing", stray);
         }
         assert_eq!((tracker.len(), tracker.deadlines.len()), (1, 1));
+    }
+
+    #[test]
+    fn an_invite_that_can_not_be_read_leaves_nothing_behind() {
+        let mut tracker = Tracker::default();
+        let now = Now { tick: Tick(0), unix: UnixMillis(0) };
+        assert!(observe(&mut tracker, now, "INVITE sip:101@b.example SIP/2.0\r\nFrom: <sip:a@b.example", 0).is_empty());
+        assert!(tracker.is_empty() && tracker.next_deadline().is_none());
     }
 
     #[test]

@@ -5,29 +5,28 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Sighting;
-use crate::model::{Caller, ContactKey, JoinHints, LegStart};
+use crate::model::{Caller, ContactKey, JoinHints, LegStart, canonical_host, canonical_user};
 use crate::sip::{HeaderError, Message, Name, NameAddr, Uri};
 
 /// Reads what an initial INVITE says. Headers that only help (Contact, identities, hints) are left out when broken.
 ///
 /// # Errors
-/// The header that makes the INVITE unusable: Request-URI, To or From.
+/// The header that makes the INVITE unusable: To or From.
 pub(super) fn leg_start(
     sighting: &Sighting<'_>,
     call_key: Arc<str>,
+    target: &ContactKey,
     downstream: bool,
 ) -> Result<LegStart, HeaderError> {
     let message = sighting.message;
     let from = message.from()?;
     let to = message.to()?;
-    let target =
-        message.request_uri().and_then(|uri| Uri::parse(uri).ok()).map_or_else(ContactKey::default, |u| u.key());
     let contact = message.contacts().find_map(|contact| contact.ok()?.uri().map(Uri::key));
     Ok(LegStart {
         call_key,
         hop: sighting.hop,
         downstream,
-        target,
+        target: target.clone(),
         to: to.uri.key(),
         from: from.uri.key(),
         contact,
@@ -64,7 +63,7 @@ fn caller(message: &Message<'_>, from: &NameAddr<'_>) -> Caller {
         return Caller { withheld: true, ..Caller::default() };
     }
     let name = identity.display.as_deref().or(from.display.as_deref()).unwrap_or_default();
-    Caller { number: identity.uri.key().user.into_string(), name: bounded(name.trim()), withheld: false }
+    Caller { number: identity.uri.user_key().into_string(), name: bounded(name.trim()), withheld: false }
 }
 
 /// RFC 3323 §4.2: any privacy but `none` hides who calls.
@@ -79,8 +78,9 @@ fn rpid_asks_privacy(value: &str) -> bool {
 }
 
 fn is_anonymous(identity: &NameAddr<'_>) -> bool {
-    let key = identity.uri.key();
-    key.user.eq_ignore_ascii_case("anonymous") || key.host.eq_ignore_ascii_case("anonymous.invalid")
+    let user = canonical_user(identity.uri.user.unwrap_or_default());
+    user.eq_ignore_ascii_case("anonymous")
+        || canonical_host(identity.uri.host).eq_ignore_ascii_case("anonymous.invalid")
 }
 
 fn join_hints(message: &Message<'_>) -> JoinHints {

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use smallvec::SmallVec;
 
-use super::Sighting;
 use super::key::Token;
 use super::leg::{Phase, TrackedLeg, calling_ms};
+use super::{Sighting, evidence};
 use crate::model::{ContactKey, FeedKind, Hop, LegKey, Now, PbxEvent, PbxId, Tick};
 use crate::sip::{HeaderError, Message, Name, Uri};
 
@@ -55,14 +55,12 @@ pub(super) struct Invite {
 
 impl Invite {
     pub fn read(message: &Message<'_>) -> Result<Self, HeaderError> {
-        let via = message.top_via()?;
-        let from = message.from()?;
         let target = message.request_uri().and_then(|uri| Uri::parse(uri).ok());
         Ok(Self {
-            branch: Token::of(via.branch.unwrap_or_default()),
+            branch: Token::of(message.top_branch().unwrap_or_default()),
             vias: message.via_count(),
             cseq: message.cseq()?.number,
-            from_tag: Token::of(from.tag().unwrap_or_default()),
+            from_tag: Token::of(message.tag(Name::From)?.unwrap_or_default()),
             target: target.map_or_else(ContactKey::default, |uri| uri.key()),
             session_expires_s: session_expires(message),
         })
@@ -110,10 +108,11 @@ impl Thread {
     }
 
     /// The leg of a transaction: by its branch, else (after a restart) the only one on that hop.
-    pub fn leg_of(&mut self, branch: Token, vias: usize) -> Option<&mut TrackedLeg> {
+    pub fn leg_of(&mut self, branch: Token, vias: impl FnOnce() -> usize) -> Option<&mut TrackedLeg> {
         if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_none() && leg.branch == branch) {
             return self.legs.get_mut(at);
         }
+        let vias = vias();
         let mut restored = self.legs.iter_mut().filter(|leg| {
             leg.branch.is_none() && leg.hop == vias && !matches!(leg.phase, Phase::Ended | Phase::Answered)
         });
@@ -147,7 +146,7 @@ impl Thread {
         }
         for leg in self.legs.iter_mut().filter(|leg| leg.deadline <= now.tick) {
             if let Some(event) = leg.on_deadline(now.tick) {
-                let evidence = format!("nothing more was heard, Call-ID {call_id}");
+                let evidence = evidence("nothing more was heard", call_id);
                 out.push(PbxEvent { pbx: leg.pbx, feed: leg.feed, leg: leg.key.clone(), event, evidence });
             }
         }
