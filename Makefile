@@ -46,7 +46,8 @@ tests:
 		set -x; $(CARGO) test $(CHECKED) --no-fail-fast; \
 	fi
 
-## bench: measurements, each prints what it did and how fast
+## bench: measurements, each prints what it did and how fast, and docs/benchmarks.md is rewritten; about a quarter of an hour
+## on a quiet machine, and as long again to build from nothing. QUICK=1 only shows that all of it works, and rewrites nothing.
 bench:
 	$(CARGO) bench $(CHECKED)
 

@@ -1,12 +1,13 @@
-//! How fast a capture is replayed, and how fast tshark counts the SIP in the same file, in one run.
+//! How fast a capture is replayed, and how much faster than tshark counts the SIP in one, in the same run.
 //!
 //! `cargo bench --bench replay` (or `make bench`) makes a capture of an office's day under `target/`, of the fixtures'
-//! calls and registrations with numbers and identifiers of their own, then replays it on one core.
+//! calls and registrations with numbers and identifiers of their own, then replays it on one core. With tshark it is compared
+//! over a shorter one: tshark's time grows faster than its file. `MESSAGES=n` makes another length, `QUICK=1` a short one.
 
 #[path = "replay/generator.rs"]
 mod generator;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,29 @@ use hookswitch::ingest::replay::{Links, News, Replay, Totals};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let messages: u64 = std::env::var("MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let usual = if std::env::var_os("QUICK").is_some() { 20_000 } else { 1_000_000 };
+    let messages: u64 = std::env::var("MESSAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let (long, short) = (capture(messages), capture(messages.min(COMPARED_MAX)));
+    if long != short {
+        best_of_three(&long);
+        println!();
+    }
+    compare(&short);
+}
+
+/// A capture of so many messages.
+fn capture(messages: u64) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/bench-replay-{messages}.pcap"));
     if !path.exists() {
         generator::write(&path, messages);
     }
+    path
+}
+
+/// Replays it and says how fast; the messages a second, and how many there were.
+fn best_of_three(path: &Path) -> (f64, u64) {
     // The first run brings the file into the cache.
-    let runs: Vec<(Times, Totals)> = (0..4).map(|_| replay(&path)).collect();
+    let runs: Vec<(Times, Totals)> = (0..4).map(|_| replay(path)).collect();
     let best = runs.iter().skip(1).map(|(times, _)| *times).min_by_key(|times| times.cpu).expect("three runs");
     let totals = &runs[0].1;
     let calls: u64 = totals.calls.values().sum();
@@ -35,12 +52,18 @@ fn main() {
         println!("replay   dropped {:?}, malformed {:?}", totals.dropped, totals.malformed);
     }
     println!("replay   {:?} {:?}", totals.calls, totals.registrations);
-    match tshark(&path) {
+    (rate, totals.messages)
+}
+
+/// Replays it and has tshark count it.
+fn compare(path: &Path) {
+    let (rate, messages) = best_of_three(path);
+    match tshark(path) {
         Some((times, counted)) => {
             let theirs = per_second(counted, times.cpu);
             println!("tshark   {counted} SIP messages, {times}: {theirs:.0} messages/s");
             println!("replay is {:.1} times as fast as tshark -q -z sip,stat", rate / theirs);
-            assert_eq!(counted, totals.messages, "both count the same");
+            assert_eq!(counted, messages, "both count the same");
         }
         None => println!("tshark   not there"),
     }
@@ -99,3 +122,6 @@ fn tshark(path: &Path) -> Option<(Times, u64)> {
     let cpu = cpu.map_or(wall.as_secs_f64(), |cpu| cpu.split(' ').filter_map(|s| s.parse::<f64>().ok()).sum());
     Some((Times { wall, cpu: Duration::from_secs_f64(cpu) }, counted))
 }
+
+/// The longest capture tshark is given; over a million messages it takes minutes.
+const COMPARED_MAX: u64 = 200_000;

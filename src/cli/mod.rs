@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod demo;
+mod files;
 mod line;
 mod phone;
 mod replay;

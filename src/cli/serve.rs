@@ -16,6 +16,7 @@ use hookswitch::telemetry;
 /// Serves until SIGTERM or SIGINT; SIGHUP has certificates read again.
 pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     telemetry::start(&config.log);
+    super::files::raise_limit();
     for name in &config.unknown_variables {
         tracing::warn!(name, "this environment variable begins like ours and means nothing to us");
     }

@@ -41,6 +41,22 @@ async fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 }
 
 #[tokio::test]
+async fn more_phones_connect_than_the_soft_limit_of_open_files_lets() {
+    let folder = Folder::new("sip");
+    let low = ["sh", "-c", "ulimit -S -n 64; exec \"$@\"", "sh"].map(String::from);
+    let daemon = Daemon::start_through(&folder, "", low.into(), folder.join("data")).await;
+    let mut streams = Vec::new();
+    for number in 0..150 {
+        let mut stream = connect(daemon.registrar).await;
+        let text = register(&stream, &format!("{}", 100 + number));
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let answer = read(&mut stream, |text| text.ends_with("\r\n\r\n")).await;
+        assert_eq!(status(&answer), "SIP/2.0 200 OK", "connection {number}: {answer}");
+        streams.push(stream);
+    }
+}
+
+#[tokio::test]
 async fn messages_are_framed_however_the_stream_is_cut_on_both_families() {
     let folder = Folder::new("sip");
     let daemon = Daemon::start(&folder).await;

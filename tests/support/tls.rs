@@ -62,7 +62,12 @@ impl Certificate {
 
     /// The same; an error when another certificate is shown there.
     pub async fn try_connect(&self, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-        shake(self.client.clone(), address).await
+        self.shake(TcpStream::connect(address).await?).await
+    }
+
+    /// Shakes hands over a connection there is.
+    pub async fn shake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        shake(self.client.clone(), stream).await
     }
 
     /// Connects with a certificate of the client's own, signed by `authority`.
@@ -73,7 +78,7 @@ impl Certificate {
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key of our own");
         let client = builder().with_root_certificates(self.roots.clone());
         let client = client.with_client_auth_cert(vec![made.der().clone()], key).expect("they fit");
-        shake(client.into(), address).await
+        shake(client.into(), TcpStream::connect(address).await?).await
     }
 }
 
@@ -95,8 +100,7 @@ fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
         .expect("ring speaks them")
 }
 
-async fn shake(client: Arc<ClientConfig>, address: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+async fn shake(client: Arc<ClientConfig>, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     let name = "pbx.example".try_into().expect("a host name");
     TlsConnector::from(client).connect(name, stream).await
 }
