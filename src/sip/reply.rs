@@ -155,7 +155,7 @@ impl<'m, 'a> Reply<'m, 'a> {
         let Some(value) = self.message.raw_headers(Name::To).next() else { return };
         out.extend_from_slice(b"To: ");
         put_value(out, value);
-        if status > 100 && self.message.to().map_or(true, |to| to.tag().is_none()) {
+        if status > 100 && self.message.tag(Name::To).map_or(true, |tag| tag.is_none()) {
             out.extend_from_slice(b";tag=");
             put_hex(out, self.tag);
         }

@@ -77,8 +77,8 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
     )?;
     let (response, live) = response;
     // A REGISTER that came through a proxy says nothing of the phone's own connection.
-    let is_direct = wanted.path.is_none() && request.message.via_count() == 1;
-    if let (Some(flow), true, false) = (request.peer.flow, is_direct, wanted.contacts == Contacts::Query) {
+    let is_direct = || wanted.path.is_none() && request.message.via_count() == 1;
+    if let Some(flow) = request.peer.flow.filter(|_| wanted.contacts != Contacts::Query && is_direct()) {
         let registration = (core.flows.hash(wanted.call_id), wanted.cseq);
         core.flows.registered((flow, request.peer.transport), target.device(), registration, &live);
     }
