@@ -177,7 +177,7 @@ mod single {
 
     use tokio::net::UdpSocket;
 
-    use super::SLOT_BYTES;
+    use super::{BATCH, SLOT_BYTES};
 
     pub(super) fn receive(
         socket: &UdpSocket,
