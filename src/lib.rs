@@ -13,7 +13,7 @@
 //! | [`ingest`] | feeds: the SIP listeners, connectors, webhook and captures, and the site tasks that own calls |
 //! | [`http`] | the API, one file a resource |
 //! | [`lifecycle`] | from configuration to a serving daemon and back |
-//! | [`config`], [`clock`], [`metrics`], [`telemetry`], [`data_dir`] | what all of them stand on |
+//! | [`config`], [`clock`], [`metrics`], [`telemetry`], [`data_dir`], [`sealing`] | what all of them stand on |
 //!
 //! # Invariants
 //! - `model`, `sip` and `switchboard` wait for nothing and read no clock: time comes in as [`model::Now`].
@@ -34,6 +34,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod model;
 pub mod registry;
+pub mod sealing;
 pub mod sip;
 pub mod store;
 pub mod switchboard;

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accept::Bounded;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, SECRET_KEY};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
 use crate::http::{self, AppState, Settings};
@@ -25,7 +25,8 @@ use crate::ingest::webhook::Webhook;
 use crate::metrics;
 use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
-use crate::store::{NotStored, Retention, Store, StoreError};
+use crate::sealing::{KeyFile, Keys};
+use crate::store::{NotStored, Retention, SealedWith, Store, StoreError};
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -72,6 +73,23 @@ pub enum StartError {
         /// Why.
         error: StoreError,
     },
+    /// No key opens the secrets in the database.
+    #[error(
+        "secret_key_file: phones' passwords in the database ({devices}) are sealed with key {key}, and {at_hand}; bring back \
+         the file that holds that key, or name both: secret_key_file = [\"NEW\", \"OLD\"]; docs/digest.md says what to do \
+         when it is lost"
+    )]
+    Locked {
+        /// The id of the key that is wanted.
+        key: String,
+        /// How many devices have a secret sealed with it.
+        devices: i64,
+        /// What there is instead.
+        at_hand: String,
+    },
+    /// The key file in the data folder can't be read or made.
+    #[error("secret_key_file: {0}")]
+    KeyFile(String),
     /// What a first start needs can't be made.
     #[error("can't set up an empty database: {0}")]
     Change(#[from] ChangeError),
@@ -95,7 +113,9 @@ impl Daemon {
         let listeners = Listeners::bind(&config.listeners, &config.limits)?;
         let http = listen("http.listen", &config.http.listen).await?;
         let ops = listen("ops.listen", &config.ops.listen).await?;
-        let registry = open_registry(config, &clock).await?;
+        let store = open_store(config, &data_dir).await?;
+        let opened = Registry::open(store, clock.clone(), limits(config)).await;
+        let registry = opened.map_err(|error| StartError::store(config, error))?;
         let first_token = first_token(&registry, &data_dir).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let sites = Sites::new(registry.clone(), &tasks, &stop);
@@ -148,10 +168,48 @@ impl Daemon {
     }
 }
 
-async fn open_registry(config: &Config, clock: &Clock) -> Result<Arc<Registry>, StartError> {
-    let failed = |error| StartError::Store { shown: config.database.shown(), error };
+/// Opens the database that `config` names, and the secrets in it.
+///
+/// # Errors
+/// [`StartError`], when the database or a key for it can't be had.
+pub async fn open_store(config: &Config, data_dir: &DataDir) -> Result<Store, StartError> {
+    let failed = |error| StartError::store(config, error);
     let store = Store::open(&config.database.url).await.map_err(failed)?;
-    Registry::open(store, clock.clone(), limits(config)).await.map_err(failed)
+    let files = match config.secret_keys.as_slice() {
+        [] => vec![own_key(config, &store, data_dir).await?],
+        named => named.to_vec(),
+    };
+    for file in files.iter().filter(|file| file.is_open_to_others()) {
+        let path = file.path.display();
+        tracing::warn!(%path, "others can read or change the key of all passwords; chmod 600 closes it to them");
+    }
+    let shown: Vec<String> =
+        files.iter().map(|file| format!("{} holds key {}", file.path.display(), file.key.id())).collect();
+    let mut keys = files.into_iter().map(|file| file.key);
+    let Some(first) = keys.next() else { return Ok(store) };
+    store.unlock(Keys::new(first, keys.collect())).await.map_err(|error| match error {
+        StoreError::Locked { key, devices } => StartError::Locked { key, devices, at_hand: shown.join(", ") },
+        error => failed(error),
+    })
+}
+
+/// The key in the data folder. A new one is made only while nothing is sealed with another: else the old one is missing.
+async fn own_key(config: &Config, store: &Store, data_dir: &DataDir) -> Result<KeyFile, StartError> {
+    let path = data_dir.path().join(SECRET_KEY);
+    if path.exists() {
+        return KeyFile::read(&path).map_err(StartError::KeyFile);
+    }
+    let sealed = store.sealed_with().await.map_err(|error| StartError::store(config, error))?;
+    if let Some(SealedWith { key, devices }) = sealed.into_iter().next() {
+        return Err(StartError::Locked { key, devices, at_hand: format!("there is no file {}", path.display()) });
+    }
+    KeyFile::make(&path).map_err(|error| StartError::KeyFile(format!("can't make {}: {error}", path.display())))
+}
+
+impl StartError {
+    fn store(config: &Config, error: StoreError) -> Self {
+        Self::Store { shown: config.database.shown(), error }
+    }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -9,9 +9,9 @@ use hookswitch::clock::Clock;
 use hookswitch::config::Config;
 use hookswitch::data_dir::DataDir;
 use hookswitch::http::secret::Secret;
+use hookswitch::lifecycle::open_store;
 use hookswitch::model::{PopOn, QueueLogin, Scope, Token, TokenId, User, UserId};
 use hookswitch::registry::{Limits, Registry};
-use hookswitch::store::Store;
 
 use super::{Access, say};
 
@@ -126,7 +126,7 @@ impl Offline {
         let shown = || format!("database.url: {}", config.database.shown());
         // Standard output is for what was made.
         eprintln!("no --token: writing to {} itself", config.database.shown());
-        let store = Store::open(&config.database.url).await.with_context(shown)?;
+        let store = open_store(config, &data_dir).await?;
         let registry = Registry::open(store, Clock::system(), Limits::default()).await.with_context(shown)?;
         Ok(Self { registry, _data_dir: data_dir })
     }

@@ -9,8 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::config::Config;
 use hookswitch::http::secret::Secret;
-use hookswitch::lifecycle::{Daemon, FIRST_TOKEN};
-use hookswitch::store::Store;
+use hookswitch::lifecycle::{Daemon, FIRST_TOKEN, open_store};
 use hookswitch::telemetry;
 
 /// Serves until SIGTERM or SIGINT; SIGHUP has certificates read again.
@@ -42,8 +41,8 @@ pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
 /// Brings the database up to date and ends.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     // SQLite makes its file, not the folder around it.
-    let _data_dir = hookswitch::data_dir::DataDir::open(&config.data_dir)?;
-    Store::open(&config.database.url).await.with_context(|| format!("database.url: {}", config.database.shown()))?;
+    let data_dir = hookswitch::data_dir::DataDir::open(&config.data_dir)?;
+    open_store(config, &data_dir).await?;
     super::say(format_args!("{} is up to date", config.database.shown()))
 }
 

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use read::{Origin, Section, Spot, Tree, Value};
 
+use crate::sealing::KeyFile;
+
 pub use certificate::Certificate;
 pub use feed::{Feed, Kind, Secret, Tls};
 pub use limits::{Limits, Registrar, Retention};
@@ -29,6 +31,9 @@ pub struct Config {
     /// `data_dir`: folder of the `SQLite` file and the first admin token. Default: `$STATE_DIRECTORY` (set by systemd),
     /// else `/var/lib/hookswitch` for root, else `$XDG_DATA_HOME/hookswitch`, else `~/.local/share/hookswitch`.
     pub data_dir: PathBuf,
+    /// `secret_key_file`: files with the keys that passwords of phones are sealed with in the database; the first seals, the
+    /// others open what they once sealed. Default: none, which means [`SECRET_KEY`] in the data folder.
+    pub secret_keys: Vec<KeyFile>,
     /// `[database]`
     pub database: Database,
     /// `[http]`
@@ -154,6 +159,7 @@ impl Config {
         let config = Self {
             database: Database::read(top.section("database"), &data_dir),
             data_dir,
+            secret_keys: top.list("secret_key_file", |path| KeyFile::read(Path::new(path))).unwrap_or_default(),
             http: Http::read(top.section("http")),
             ops: Ops::read(top.section("ops")),
             log: Log::read(top.section("log")),
@@ -314,8 +320,21 @@ fn loopback(port: u16) -> SocketAddr {
 
 /// Read when `--config` names none and it exists.
 pub const DEFAULT_FILE: &str = "/etc/hookswitch/hookswitch.toml";
-const TOP: [&str; 10] =
-    ["data_dir", "database", "http", "ops", "log", "listeners", "feeds", "registrar", "limits", "retention"];
+/// The key file in the data folder, which is made when no other is named.
+pub const SECRET_KEY: &str = "secret.key";
+const TOP: [&str; 11] = [
+    "data_dir",
+    "secret_key_file",
+    "database",
+    "http",
+    "ops",
+    "log",
+    "listeners",
+    "feeds",
+    "registrar",
+    "limits",
+    "retention",
+];
 /// Variables the command line reads for itself.
 const RESERVED: [&str; 3] = ["config", "token", "url"];
 

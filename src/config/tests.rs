@@ -88,6 +88,27 @@ fn a_mistake_in_the_environment_names_the_variable() {
 }
 
 #[test]
+fn key_files_are_read_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let [new, old, bad] = ["new", "old", "bad"].map(|name| folder.path().join(name).display().to_string());
+    for (path, text) in [(&new, "ab".repeat(32)), (&old, "cd".repeat(32)), (&bad, "ab".to_owned())] {
+        std::fs::write(path, text).unwrap();
+    }
+    let paths =
+        |config: &Config| config.secret_keys.iter().map(|file| file.path.display().to_string()).collect::<Vec<_>>();
+    let both = parse(&format!("secret_key_file = [\"{new}\", \"{old}\"]")).unwrap();
+    assert_eq!(paths(&both), [&*new, &*old]);
+    let shown = format!("{both:?}");
+    assert!(!shown.contains("abab") && !shown.contains("171, 171"), "{shown}");
+    let one = parse_with(&format!("secret_key_file = \"{bad}\""), &[("HOOKSWITCH_SECRET_KEY_FILE", &old)]).unwrap();
+    assert_eq!(paths(&one), [&*old]);
+    assert!(parse("").unwrap().secret_keys.is_empty());
+    let report = mistakes(&format!("secret_key_file = [\"{bad}\", \"{bad}.gone\"]"));
+    assert!(report.contains(&format!("line 1: secret_key_file: {bad} holds no key: 32 bytes in")), "{report}");
+    assert!(report.contains(&format!("line 1: secret_key_file: can't read {bad}.gone: ")), "{report}");
+}
+
+#[test]
 fn naming_a_listener_in_the_file_replaces_the_default_ones() {
     let config =
         parse("[listeners.kamailio]\nmode = \"replica\"\nbind = \"udp:[::1]:5064\"\npbx = \"office\"").unwrap();
@@ -252,7 +273,11 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
     let text = uncommented.collect::<Vec<_>>().join("\n");
     let text = text.replace("/etc/hookswitch/tls.crt", &chain).replace("/etc/hookswitch/tls.key", &key);
     let text = text.replace("/etc/hookswitch/phones-ca.crt", &chain);
+    let secret = folder.path().join("secret.key");
+    std::fs::write(&secret, "ab".repeat(32)).unwrap();
+    let text = text.replace("/etc/hookswitch/secret.key", &secret.display().to_string());
     let config = parse(&text).unwrap();
+    assert_eq!(config.secret_keys.len(), 1);
     assert!(config.listeners.iter().any(|listener| listener.certificate.is_some()));
     assert_eq!(config.listeners.len(), 5);
     assert!(config.listeners.iter().any(|listener| listener.key.is_some() && !listener.capture_ids.is_empty()));

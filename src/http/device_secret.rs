@@ -61,7 +61,7 @@ async fn set_secret(
     }
     let ha1 = digest::ha1(&view.device.user, &state.realm, &new.password);
     let set_at = state.clock.now().unix;
-    let secret = DeviceSecret { device: id, realm: state.realm.clone(), ha1, set_at };
+    let secret = DeviceSecret { device: id, account: view.device.account, realm: state.realm.clone(), ha1, set_at };
     let seq = state.registry.set_secret(secret)?;
     state.stored(seq.max(view.awaits)).await?;
     Ok(StatusCode::NO_CONTENT)

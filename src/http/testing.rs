@@ -24,6 +24,7 @@ use crate::model::{
     TokenId, Transport, UnixMillis, UserAction, UserId,
 };
 use crate::registry::{Change, Limits, Registry};
+use crate::sealing::{Key, Keys};
 use crate::store::Store;
 
 /// One office, its clock and its admin.
@@ -56,6 +57,8 @@ impl Office {
     pub async fn waiting(commit_wait: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", folder.path().join("test.db").display())).await.unwrap();
+        let key = Key::parse(&"5".repeat(64)).expect("32 bytes");
+        let store = store.unlock(Keys::new(key, Vec::new())).await.unwrap();
         let clock = Clock::manual(UnixMillis(1_777_883_400_000));
         let limits = Limits { commit_wait, ..Limits::default() };
         let registry = Registry::open(store, clock.clone(), limits).await.unwrap();

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{DeviceId, UnixMillis};
+use super::{AccountId, DeviceId, UnixMillis};
 
 /// A device's SIP password, as what is kept of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceSecret {
     /// Whose it is.
     pub device: DeviceId,
+    /// The device's account.
+    pub account: AccountId,
     /// The realm it was set under; it proves nothing under another one.
     pub realm: Arc<str>,
     /// What the password is checked by.

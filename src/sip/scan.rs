@@ -83,13 +83,12 @@ impl<'a> Message<'a> {
             return Ok(());
         }
         let value = bytes.get(colon + 1..).unwrap_or_default();
-        let (value_at, value_end) = match value {
+        let (value_at, value_end) = if let [b' ', b'!'..=b'~', .., b'!'..=b'~'] = value {
             // As nearly everybody writes it.
-            [b' ', b'!'..=b'~', .., b'!'..=b'~'] => (begin + colon + 2, end),
-            _ => {
-                let value_at = begin + colon + 1 + (value.len() - value.trim_ascii_start().len());
-                (value_at, value_at + value.trim_ascii().len())
-            }
+            (begin + colon + 2, end)
+        } else {
+            let value_at = begin + colon + 1 + (value.len() - value.trim_ascii_start().len());
+            (value_at, value_at + value.trim_ascii().len())
         };
         let offset = |at: usize| u16::try_from(at).map_err(|_| ScanError::MessageTooLong);
         self.fields.push(Field {

@@ -143,32 +143,28 @@ impl<'a> Params<'a> {
     /// The first parameter of this name (any case): its value as written, the inner option none when it has no `=`.
     #[must_use]
     pub fn find(self, name: &str) -> Option<Option<&'a str>> {
-        let bytes = self.0.as_bytes();
-        if memchr(b'"', bytes).is_none() {
-            // A tag or branch is looked up in every message, and seldom stands far from the start.
-            return self.find_plain(name);
-        }
-        self.iter().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let found = if memchr(b'"', self.0.as_bytes()).is_none() {
+            // A tag or branch is looked up in every message.
+            self.plain().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
+        } else {
+            self.iter().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
+        };
+        found.map(|(_, value)| value)
     }
 
-    /// As [`Params::find`], where there are no quotes.
-    fn find_plain(self, name: &str) -> Option<Option<&'a str>> {
-        let mut rest = self.0.strip_prefix(';')?;
-        loop {
-            let end = memchr(b';', rest.as_bytes());
-            let item = &rest[..end.unwrap_or(rest.len())];
-            let (candidate, value) = match item.as_bytes().get(name.len()) {
-                Some(b'=') => (&item.as_bytes()[..name.len()], Some(trim(&item[name.len() + 1..]))),
-                _ => match memchr(b'=', item.as_bytes()) {
-                    Some(equals) => (item[..equals].as_bytes().trim_ascii(), Some(trim(&item[equals + 1..]))),
-                    None => (item.as_bytes().trim_ascii(), None),
-                },
-            };
-            if candidate.eq_ignore_ascii_case(name.as_bytes()) {
-                return Some(value);
-            }
-            rest = &rest[end? + 1..];
-        }
+    /// As [`Params::iter`], where there are no quotes; names may be empty.
+    fn plain(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        let mut rest = self.0.strip_prefix(';');
+        std::iter::from_fn(move || {
+            let text = rest?;
+            let end = memchr(b';', text.as_bytes());
+            rest = end.map(|end| &text[end + 1..]);
+            let item = &text[..end.unwrap_or(text.len())];
+            Some(match memchr(b'=', item.as_bytes()) {
+                Some(equals) => (trim(&item[..equals]), Some(trim(&item[equals + 1..]))),
+                None => (trim(item), None),
+            })
+        })
     }
 
     /// The value, as written, of the first parameter of this name; none also when it has no `=`.

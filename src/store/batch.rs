@@ -1,14 +1,16 @@
 //! One commit's worth of rows, as the statements' parameters.
 
-use super::cell::{hex, json, word};
+use super::cell::{json, word};
 use super::commit::Item;
 use super::pending::History;
+use super::secrets::{Unsealed, secret_row};
 use super::statements::{
     CALL_DEVICES, CALL_DEVICES_GONE, CALL_USERS, CALL_USERS_GONE, CALLS, CALLS_GONE, Statement, TRAIL, TRANSITIONS,
     delete, upsert,
 };
 use super::{DirtyKey, Kind, Row, Seq};
-use crate::model::{Account, Call, Device, DeviceSecret, Link, Pbx, Queue, Site, Token, User};
+use crate::model::{Account, Call, Device, Link, Pbx, Queue, Site, Token, User};
+use crate::sealing::Keys;
 
 /// A statement and its parameter.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Step {
 /// Many rows in one parameter, or in one a column.
 #[derive(Debug)]
 pub(super) enum Parameter {
+    /// None.
+    None,
     /// A JSON array.
     Json(String),
     /// The bindings' columns.
@@ -35,8 +39,8 @@ pub(super) struct BindingColumns {
 }
 
 /// What to run for `items`, in order, inside one transaction; and the highest number of a deleted row, which no row will
-/// be left to tell.
-pub(super) fn steps(items: &[Item]) -> (Vec<Step>, Option<Seq>) {
+/// be left to tell. Secrets are sealed with `keys`.
+pub(super) fn steps(items: &[Item], keys: Option<&Keys>) -> Result<(Vec<Step>, Option<Seq>), Unsealed> {
     let mut steps = Vec::new();
     for kind in KINDS {
         let changes = || items.iter().filter_map(|item| change_of(item, kind));
@@ -46,7 +50,7 @@ pub(super) fn steps(items: &[Item]) -> (Vec<Step>, Option<Seq>) {
         }
         if changes().any(|(_, row)| row.is_some()) {
             let rows = changes().filter_map(|(_, row)| row.as_ref());
-            steps.push(Step { statement: upsert(kind), parameter: record_rows(kind, rows) });
+            steps.push(Step { statement: upsert(kind), parameter: record_rows(kind, rows, keys)? });
         }
     }
     history_steps(items, &mut steps);
@@ -54,7 +58,7 @@ pub(super) fn steps(items: &[Item]) -> (Vec<Step>, Option<Seq>) {
         Item::Change { row: None, span, .. } => Some(Seq(span.last)),
         _ => None,
     });
-    (steps, deleted.max())
+    Ok((steps, deleted.max()))
 }
 
 impl BindingColumns {
@@ -72,9 +76,14 @@ fn change_of(item: &Item, of: Kind) -> Option<(&DirtyKey, &Option<Row>)> {
     }
 }
 
-fn record_rows<'a>(kind: Kind, rows: impl Iterator<Item = &'a Row>) -> Parameter {
+fn record_rows<'a>(
+    kind: Kind,
+    rows: impl Iterator<Item = &'a Row>,
+    keys: Option<&Keys>,
+) -> Result<Parameter, Unsealed> {
     if kind != Kind::Bindings {
-        return Parameter::Json(array(rows.map(record_row)));
+        let rows: Result<Vec<String>, Unsealed> = rows.map(|row| record_row(row, keys)).collect();
+        return Ok(Parameter::Json(array(rows?.into_iter())));
     }
     let mut columns = BindingColumns::default();
     for row in rows {
@@ -84,12 +93,12 @@ fn record_rows<'a>(kind: Kind, rows: impl Iterator<Item = &'a Row>) -> Parameter
             columns.seqs.push(number(*seq));
         }
     }
-    Parameter::Bindings(columns)
+    Ok(Parameter::Bindings(columns))
 }
 
 /// One row as a JSON array, in the order of the statement's columns.
-fn record_row(row: &Row) -> String {
-    match row {
+fn record_row(row: &Row, keys: Option<&Keys>) -> Result<String, Unsealed> {
+    Ok(match row {
         Row::Account(row) => account_row(&row.value, row.seq),
         Row::Site(row) => site_row(&row.value, row.seq),
         Row::Pbx(row) => pbx_row(&row.value, row.seq),
@@ -97,10 +106,10 @@ fn record_row(row: &Row) -> String {
         Row::Queue(row) => queue_row(&row.value, row.seq),
         Row::Token(row) => token_row(&row.value, row.seq),
         Row::Device(row) => device_row(&row.value, row.seq),
-        Row::Secret(row) => secret_row(&row.value, row.seq),
+        Row::Secret(row) => secret_row(&row.value, row.seq, keys)?,
         Row::Link(row) => link_row(&row.value, row.seq),
         Row::Bindings { device, contacts, seq } => json(&(device, contacts, seq)),
-    }
+    })
 }
 
 fn account_row(a: &Account, seq: Seq) -> String {
@@ -157,11 +166,6 @@ fn device_row(d: &Device, seq: Seq) -> String {
     ))
 }
 
-fn secret_row(s: &DeviceSecret, seq: Seq) -> String {
-    let ha1 = &s.ha1;
-    json(&(s.device, &s.realm, hex(&ha1.md5), hex(&ha1.sha256), hex(&ha1.sha512_256), s.set_at, seq))
-}
-
 fn link_row(l: &Link, seq: Seq) -> String {
     json(&(l.id, l.account, l.device, l.user, l.began_at, l.ended_at, seq))
 }
@@ -211,7 +215,7 @@ fn call_devices(call: &Call) -> Vec<String> {
 }
 
 /// Rows that are JSON already, as one JSON array.
-fn array(rows: impl Iterator<Item = String>) -> String {
+pub(super) fn array(rows: impl Iterator<Item = String>) -> String {
     let mut text = String::from("[");
     for row in rows {
         if text.len() > 1 {

@@ -1,7 +1,5 @@
 //! Columns: how single values are written down and read back, and which row was wrong when one can't be.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -23,15 +21,6 @@ pub(super) fn word(value: &impl Serialize) -> Option<String> {
 pub(super) fn json(value: &impl Serialize) -> String {
     // Strings, numbers and lists of them: nothing here can fail to serialise.
     serde_json::to_string(value).unwrap_or_default()
-}
-
-/// Bytes in hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Numbers are stored as they are; a negative one is none of ours and counts as none.
@@ -79,7 +68,7 @@ impl At<'_> {
         text.parse().map_err(|error| self.corrupt(column, &error))
     }
 
-    /// What [`hex`] wrote.
+    /// Bytes in hexadecimal.
     pub(super) fn bytes<const N: usize>(self, column: &'static str, text: &str) -> Result<[u8; N], StoreError> {
         let wrong = || self.corrupt(column, &format_args!("not {N} bytes in hexadecimal"));
         let mut bytes = [0; N];

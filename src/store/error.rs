@@ -15,6 +15,14 @@ pub enum StoreError {
     /// It could not be reached, or did not answer in time.
     #[error("database unavailable: {0}")]
     Unavailable(String),
+    /// Something is sealed with a key that is not at hand.
+    #[error("phones' passwords ({devices}) are sealed with key {key}, which is not at hand")]
+    Locked {
+        /// The key's id.
+        key: String,
+        /// How many.
+        devices: i64,
+    },
     /// The page cursor is none of ours.
     #[error("bad cursor")]
     Cursor,

@@ -10,9 +10,7 @@ use sqlx::sqlite::SqliteRow;
 use super::cell::{At, Readable, seq};
 use super::engine::Engine;
 use super::past::CallRow;
-use super::records::{
-    AccountRow, BindingsRow, DeviceRow, LinkRow, PbxRow, QueueRow, SecretRow, SiteRow, TokenRow, UserRow,
-};
+use super::records::{AccountRow, BindingsRow, DeviceRow, LinkRow, PbxRow, QueueRow, SiteRow, TokenRow, UserRow};
 use super::{Seq, Store, StoreError, Stored, contacts};
 use crate::model::{Account, Binding, Call, Device, DeviceId, DeviceSecret, Link, Now, Pbx, Queue, Site, Token, User};
 
@@ -60,7 +58,7 @@ impl Store {
             queues: self.all::<QueueRow>("SELECT * FROM queues").await?,
             tokens: self.all::<TokenRow>("SELECT * FROM tokens").await?,
             devices: self.all::<DeviceRow>("SELECT * FROM devices").await?,
-            secrets: self.all::<SecretRow>("SELECT * FROM secrets").await?,
+            secrets: self.secrets().await?,
             links: self.all::<LinkRow>("SELECT * FROM links WHERE ended_at IS NULL").await?,
             calls: self.calls().await?,
             bindings: self.bindings(now).await?,
@@ -112,7 +110,7 @@ impl Store {
     }
 
     /// Row by row, so that no table is in memory twice.
-    async fn each<R, T>(
+    pub(super) async fn each<R, T>(
         &self,
         sql: &'static str,
         mut read: impl FnMut(R) -> Result<T, StoreError>,
@@ -161,7 +159,7 @@ const HIGHEST: &str = "SELECT COALESCE(MAX(seq), 0) FROM accounts
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM tokens
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM devices
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM bindings
-    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM secrets
+    UNION ALL SELECT COALESCE(MAX(seq), 0) FROM sealed_secrets
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM links
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM trail
     UNION ALL SELECT COALESCE(MAX(seq), 0) FROM transitions

@@ -18,6 +18,7 @@ mod prune;
 mod records;
 mod refused;
 mod row;
+mod secrets;
 mod seq;
 mod statements;
 mod writer;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::sealing::Keys;
 
 pub use engine::Timeouts;
 pub use error::StoreError;
@@ -34,6 +36,7 @@ pub use journal::{Journal, NotStored, Records};
 pub use load::Loaded;
 pub use prune::Retention;
 pub use row::Row;
+pub use secrets::SealedWith;
 pub use seq::{DirtyKey, Kind, Seq, Stored};
 
 use engine::{Engine, Writer};
@@ -46,10 +49,13 @@ pub struct Store {
     timeouts: Timeouts,
     /// The writer's connection, until the journal takes it.
     writer: Arc<Mutex<Option<Writer>>>,
+    /// None: secrets can be neither read nor written.
+    keys: Option<Arc<Keys>>,
 }
 
 impl Store {
-    /// Opens `sqlite:PATH` or `postgres://…`, keeps other daemons out and brings the tables up to date.
+    /// Opens `sqlite:PATH` or `postgres://…`, keeps other daemons out and brings the tables up to date. For secrets it needs
+    /// keys as well: [`Store::unlock`].
     ///
     /// # Errors
     /// [`StoreError`] when the URL is of neither kind, or the database can't be opened, is another daemon's or a newer
@@ -78,7 +84,8 @@ impl Store {
     /// Starts the journal's task. It ends when the journal is closed or `records` is dropped.
     pub fn start(&self, journal: Arc<Journal>, records: Weak<dyn Records>) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let database = Database { engine: self.engine.clone(), timeouts: self.timeouts, writer };
+        let database =
+            Database { engine: self.engine.clone(), timeouts: self.timeouts, writer, keys: self.keys.clone() };
         let writing = journal.clone();
         let task = tokio::spawn(async move { writing.run(records, database).await });
         tokio::spawn(async move {
@@ -94,7 +101,7 @@ impl Store {
     async fn try_open(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
         let engine = Engine::of(url, timeouts)?;
         let writer = engine.prepare(timeouts).await?;
-        Ok(Self { engine, timeouts, writer: Arc::new(Mutex::new(Some(writer))) })
+        Ok(Self { engine, timeouts, writer: Arc::new(Mutex::new(Some(writer))), keys: None })
     }
 }
 

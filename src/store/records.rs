@@ -5,8 +5,8 @@ use sqlx::FromRow;
 use super::cell::{At, Readable, seq};
 use super::{StoreError, Stored};
 use crate::model::{
-    Account, AccountId, Device, DeviceId, DeviceSecret, Ha1, Link, LinkId, Pbx, PbxId, Queue, QueueId, Site, SiteId,
-    Token, TokenId, UnixMillis, User, UserId,
+    Account, AccountId, Device, DeviceId, Link, LinkId, Pbx, PbxId, Queue, QueueId, Site, SiteId, Token, TokenId,
+    UnixMillis, User, UserId,
 };
 
 #[derive(FromRow)]
@@ -256,36 +256,6 @@ pub(super) struct BindingsRow {
     pub(super) device: String,
     pub(super) contacts: String,
     pub(super) seq: i64,
-}
-
-#[derive(FromRow)]
-pub(super) struct SecretRow {
-    device: String,
-    realm: String,
-    md5: String,
-    sha256: String,
-    sha512_256: String,
-    set_at: i64,
-    seq: i64,
-}
-
-impl Readable for SecretRow {
-    type Record = Stored<DeviceSecret>;
-
-    fn into_record(self) -> Result<Self::Record, StoreError> {
-        let at = At { table: "secrets", row: &self.device };
-        let value = DeviceSecret {
-            device: DeviceId(at.id("device", &self.device)?),
-            ha1: Ha1 {
-                md5: at.bytes("md5", &self.md5)?,
-                sha256: at.bytes("sha256", &self.sha256)?,
-                sha512_256: at.bytes("sha512_256", &self.sha512_256)?,
-            },
-            realm: self.realm.into(),
-            set_at: UnixMillis(self.set_at),
-        };
-        Ok(Stored { value: value.into(), seq: seq(self.seq) })
-    }
 }
 
 #[derive(FromRow)]

@@ -67,10 +67,14 @@ pub(super) fn delete(kind: Kind) -> Statement {
         Kind::Token => delete!("tokens", "id"),
         Kind::Device => delete!("devices", "id"),
         Kind::Bindings => delete!("bindings", "device"),
-        Kind::Secret => delete!("secrets", "device"),
+        Kind::Secret => delete!("sealed_secrets", "device"),
         Kind::Link => delete!("links", "id"),
     }
 }
+
+/// Empties the table of secrets that were not sealed.
+pub(super) const PLAIN_SECRETS_GONE: Statement =
+    Statement { sqlite: "DELETE FROM secrets", postgres: "TRUNCATE secrets" };
 
 /// Remembers a number that no row may be left to tell.
 pub(super) const REMEMBER: &str = "UPDATE journal SET seq = $1 WHERE id = 1 AND seq < $1";
@@ -151,11 +155,12 @@ const BINDINGS: Statement = Statement {
 };
 
 const SECRETS: Statement = rows!(
-    "INSERT INTO secrets (device, realm, md5, sha256, sha512_256, set_at, seq)
-     SELECT r.value->>0, r.value->>1, r.value->>2, r.value->>3, r.value->>4, CAST(r.value->>5 AS BIGINT),
-            CAST(r.value->>6 AS BIGINT)",
-    "(device) DO UPDATE SET realm = excluded.realm, md5 = excluded.md5, sha256 = excluded.sha256,
-         sha512_256 = excluded.sha512_256, set_at = excluded.set_at, seq = excluded.seq"
+    "INSERT INTO sealed_secrets (device, account, realm, key_id, md5, sha256, sha512_256, set_at, seq)
+     SELECT r.value->>0, r.value->>1, r.value->>2, r.value->>3, r.value->>4, r.value->>5, r.value->>6,
+            CAST(r.value->>7 AS BIGINT), CAST(r.value->>8 AS BIGINT)",
+    "(device) DO UPDATE SET account = excluded.account, realm = excluded.realm, key_id = excluded.key_id,
+         md5 = excluded.md5, sha256 = excluded.sha256, sha512_256 = excluded.sha512_256, set_at = excluded.set_at,
+         seq = excluded.seq"
 );
 
 const LINKS: Statement = rows!(

@@ -1,12 +1,16 @@
 //! Writes one batch in one transaction, and tells a bad row from a bad database.
 
+use std::sync::Arc;
+
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::batch::{Parameter, Step, number, steps};
 use super::commit::{Item, Sink, WriteError};
 use super::engine::{Engine, Timeouts, Writer};
+use super::secrets::Unsealed;
 use super::statements::REMEMBER;
 use super::{Seq, StoreError};
+use crate::sealing::Keys;
 
 /// The database as the journal sees it. Connects when it must, and gives a connection up at the first doubt.
 #[derive(Debug)]
@@ -14,11 +18,15 @@ pub(super) struct Database {
     pub(super) engine: Engine,
     pub(super) timeouts: Timeouts,
     pub(super) writer: Option<Writer>,
+    pub(super) keys: Option<Arc<Keys>>,
 }
 
 impl Sink for Database {
     async fn write(&mut self, items: &[Item]) -> Result<(), WriteError> {
-        let (steps, deleted) = steps(items);
+        let (steps, deleted) = steps(items, self.keys.as_deref()).map_err(|error| match error {
+            Unsealed::NoKey => WriteError::Row(error.to_string()),
+            Unsealed::System(_) => WriteError::Unavailable(error.to_string()),
+        })?;
         // Taken out, and put back only when it is known to be in order: a connection that failed, timed out or was
         // cancelled in the middle of something is never used again.
         let mut writer = match self.writer.take() {
@@ -49,7 +57,7 @@ impl Sink for Database {
     }
 }
 
-async fn write_sqlite(
+pub(super) async fn write_sqlite(
     connection: &mut SqliteConnection,
     steps: &[Step],
     deleted: Option<Seq>,
@@ -57,11 +65,13 @@ async fn write_sqlite(
     // Takes the write lock at once: a transaction that starts as a reader may find it gone when it wants to write.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for step in steps {
-        let parameter = match &step.parameter {
-            Parameter::Json(text) => text.clone(),
-            Parameter::Bindings(columns) => columns.to_json(),
+        let query = sqlx::query(step.statement.sqlite);
+        let query = match &step.parameter {
+            Parameter::None => query,
+            Parameter::Json(text) => query.bind(text.clone()),
+            Parameter::Bindings(columns) => query.bind(columns.to_json()),
         };
-        sqlx::query(step.statement.sqlite).bind(parameter).execute(&mut *transaction).await?;
+        query.execute(&mut *transaction).await?;
     }
     if let Some(seq) = deleted {
         sqlx::query(REMEMBER).bind(number(seq)).execute(&mut *transaction).await?;
@@ -69,7 +79,7 @@ async fn write_sqlite(
     transaction.commit().await
 }
 
-async fn write_postgres(
+pub(super) async fn write_postgres(
     connection: &mut PgConnection,
     steps: Vec<Step>,
     deleted: Option<Seq>,
@@ -78,6 +88,7 @@ async fn write_postgres(
     for step in steps {
         let query = sqlx::query(step.statement.postgres);
         let query = match step.parameter {
+            Parameter::None => query,
             Parameter::Json(text) => query.bind(text),
             Parameter::Bindings(columns) => query.bind(columns.devices).bind(columns.contacts).bind(columns.seqs),
         };

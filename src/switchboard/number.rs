@@ -196,8 +196,8 @@ fn is_internal_length(plan: &NumberPlan, digits: &str) -> bool {
     u8::try_from(digits.len()).is_ok_and(|length| plan.internal_lengths.contains(&length))
 }
 
-/// Outside numbers remembered of an account: some hundred kilobytes.
-const READ_LATELY_MAX: usize = 2_048;
+/// Outside numbers remembered of an account: less than a megabyte.
+const READ_LATELY_MAX: usize = 8_192;
 
 /// Longer "numbers" are not worth parsing: E.164 ends at 15 digits, separators and an extension double that.
 const NUMBER_BYTES_MAX: usize = 40;

@@ -31,6 +31,11 @@ fn seeds_and_mutations(name: &str) {
 }
 
 #[test]
+fn authorization_stands_its_seeds_and_their_mutations() {
+    seeds_and_mutations("authorization");
+}
+
+#[test]
 fn capture_stands_its_seeds_and_their_mutations() {
     seeds_and_mutations("capture");
 }

@@ -3,19 +3,21 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hookswitch::sip::digest::{Challenge, Credentials};
 use hookswitch::sip::scan;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::registration;
 use crate::support::api::text;
 use crate::support::baresip;
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::phone::{Phone, status};
 use crate::support::process::Process;
+use crate::support::tls::Certificate;
 use crate::support::wait::until;
 
 /// A daemon with a listener that asks everybody for a password.
@@ -27,7 +29,7 @@ async fn guarded(folder: &Folder, more: &str) -> (Daemon, SocketAddr) {
 }
 
 /// Makes a device, with a password unless that is empty.
-async fn provide(daemon: &Daemon, user: &str, password: &str) {
+pub async fn provide(daemon: &Daemon, user: &str, password: &str) {
     let api = daemon.api();
     let pbx = api.get("/v1/pbxs").await["items"][0]["id"].clone();
     let device = api.post("/v1/devices", json!({ "pbx": pbx, "user": user })).await;
@@ -52,7 +54,7 @@ fn proved(challenged: &str, request: &str, user: &str, password: &str, count: u3
 }
 
 /// Registers as a phone does: asks, and proves what it is asked for. The challenge and the answer.
-async fn sign_in(phone: &Phone, registrar: SocketAddr, user: &str, password: &str, cseq: u32) -> (String, String) {
+pub async fn sign_in(phone: &Phone, registrar: SocketAddr, user: &str, password: &str, cseq: u32) -> (String, String) {
     let challenged = phone.ask(registrar, &phone.register(user, cseq, 600)).await;
     if !status(&challenged).contains("401") {
         return (String::new(), challenged);
@@ -110,15 +112,13 @@ async fn what_was_overheard_is_of_no_use() {
     assert!(refusals(&daemon, "stale_nonce").await >= 3.0 && refusals(&daemon, "wrong_password").await >= 1.0);
 }
 
+/// That they get it after the same work is a test beside the code (`src/ingest/sip/auth.rs`), which can count it.
 #[tokio::test]
-async fn unknown_names_and_wrong_passwords_get_the_same_answer_in_the_same_time() {
+async fn unknown_names_and_wrong_passwords_get_the_same_answer() {
     let folder = Folder::new("digest");
     let (daemon, registrar) = guarded(&folder, "").await;
     provide(&daemon, "101", "s3cret").await;
     provide(&daemon, "102", "").await;
-    // As a trusted feed we may try as often as we like.
-    let pbx = text(&daemon.api().get("/v1/pbxs").await["items"][0]["id"]);
-    daemon.api().patch(&format!("/v1/pbxs/{pbx}"), json!({ "networks": ["127.0.0.0/8"] })).await;
     let phone = Phone::near(registrar).await;
     let same = |answer: &str, user: &str| {
         let lines = answer.replace(user, "USER").lines().map(str::to_owned).collect::<Vec<_>>();
@@ -129,31 +129,17 @@ async fn unknown_names_and_wrong_passwords_get_the_same_answer_in_the_same_time(
         lines.iter().map(without).collect::<Vec<_>>()
     };
     let mut answers = Vec::new();
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
-    for round in 0..200 {
-        for (at, user) in ["101", "102", "999"].into_iter().enumerate() {
-            let challenged = phone.ask(registrar, &phone.register(user, 1, 600)).await;
-            let request = proved(&challenged, &phone.register(user, 2, 600), user, "wrong", 1);
-            let began = Instant::now();
-            let answer = phone.ask(registrar, &request).await;
-            times[at].push(began.elapsed());
-            if round == 0 {
-                assert!(status(&answer).contains("401") && !answer.contains("stale"), "{answer}");
-                answers.push((same(&challenged, user), same(&answer, user)));
-            }
-        }
+    for user in ["101", "102", "999"] {
+        let challenged = phone.ask(registrar, &phone.register(user, 1, 600)).await;
+        let request = proved(&challenged, &phone.register(user, 2, 600), user, "wrong", 1);
+        let answer = phone.ask(registrar, &request).await;
+        assert!(status(&answer).contains("401") && !answer.contains("stale"), "{answer}");
+        answers.push((same(&challenged, user), same(&answer, user)));
     }
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:#?}");
-    let medians = times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64()
-    });
-    let (least, most) =
-        medians.into_iter().fold((f64::MAX, 0.0_f64), |(least, most), it| (least.min(it), most.max(it)));
-    assert!(most < 1.25 * least, "{medians:?}");
     assert!(daemon.api().find_device("999").await.is_none(), "nothing appears by itself");
-    assert!((refusals(&daemon, "wrong_password").await - 200.0).abs() < f64::EPSILON);
-    assert!((refusals(&daemon, "no_secret").await - 400.0).abs() < f64::EPSILON);
+    assert!((refusals(&daemon, "wrong_password").await - 1.0).abs() < f64::EPSILON);
+    assert!((refusals(&daemon, "no_secret").await - 2.0).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
@@ -168,6 +154,40 @@ async fn a_phone_binds_its_own_address_only() {
     assert_eq!(status(&phone.ask(registrar, &request).await), "SIP/2.0 403 Not Your Address");
     assert!((refusals(&daemon, "not_own_aor").await - 1.0).abs() < f64::EPSILON);
     daemon.api().device("102", "disconnected").await;
+}
+
+/// RFC 3261 §10.2: From says who registers, and it is that one's password that is asked for.
+#[tokio::test]
+async fn who_registers_another_needs_permission_and_proves_their_own_password() {
+    let folder = Folder::new("digest");
+    let (daemon, registrar) = guarded(&folder, "").await;
+    provide(&daemon, "101", "s3cret").await;
+    provide(&daemon, "desk", "desk's own").await;
+    let phone = Phone::near(registrar).await;
+    let from_desk = |cseq| phone.register("101", cseq, 600).replace("From: <sip:101@", "From: <sip:desk@");
+    let refused = phone.ask(registrar, &from_desk(1)).await;
+    assert_eq!(status(&refused), "SIP/2.0 403 May Not Register Others");
+    // Nor with a right password, of whichever of the two.
+    let challenged = phone.ask(registrar, &phone.register("101", 2, 600)).await;
+    for (user, password) in [("desk", "desk's own"), ("101", "s3cret")] {
+        let request = proved(&challenged, &from_desk(3), user, password, 1);
+        assert_eq!(status(&phone.ask(registrar, &request).await), "SIP/2.0 403 May Not Register Others", "{user}");
+    }
+    daemon.api().device("101", "disconnected").await;
+    registration::set(&daemon, json!({ "third_parties": ["desk"] })).await;
+    let challenged = phone.ask(registrar, &from_desk(4)).await;
+    assert_eq!(status(&challenged), "SIP/2.0 401 Unauthorized");
+    for (user, password, expected) in [
+        ("desk", "a guess", "401 Unauthorized"),
+        ("101", "s3cret", "403 Not Your Address"),
+        ("desk", "desk's own", "200 OK"),
+    ] {
+        let challenged = phone.ask(registrar, &from_desk(5)).await;
+        let answer = phone.ask(registrar, &proved(&challenged, &from_desk(6), user, password, 1)).await;
+        assert_eq!(status(&answer), format!("SIP/2.0 {expected}"), "{user}");
+    }
+    assert_eq!(daemon.api().device("101", "connected").await["bindings"], 1);
+    daemon.api().device("desk", "disconnected").await;
 }
 
 #[tokio::test]
@@ -305,23 +325,30 @@ async fn five_hundred_phones_behind_one_address_come_back_at_once() {
 }
 
 #[tokio::test]
-async fn baresip_registers_and_refreshes_with_its_password_over_udp_and_tcp() {
+async fn baresip_registers_and_refreshes_with_its_password_over_udp_tcp_and_tls() {
     let folder = Folder::new("digest");
-    let listener = "[listeners.guarded]\nmode = \"registrar\"\nauth = \"digest\"\n\
-                    bind = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\"]\n[registrar]\nexpires_min_s = 2\n";
-    let daemon = Daemon::start_with(&folder, listener).await;
-    for (extension, transport) in [("101", "udp"), ("102", "tcp")] {
+    let certificate = Certificate::make(&folder);
+    let listener = format!(
+        "[listeners.guarded]\nmode = \"registrar\"\nauth = \"digest\"\n\
+         bind = [\"udp:127.0.0.1:0\", \"tcp:127.0.0.1:0\", \"tls:127.0.0.1:0\"]\n{}[registrar]\nexpires_min_s = 2\n",
+        certificate.settings()
+    );
+    let daemon = Daemon::start_with(&folder, &listener).await;
+    for (extension, transport) in [("101", "udp"), ("102", "tcp"), ("103", "tls")] {
         provide(&daemon, extension, &format!("pw{extension}")).await;
         let proxy = daemon.listening("guarded", transport);
         let account = baresip::Account { extension, domain: "pbx.example", proxy, transport, expires_s: 3 };
         let mut phone = baresip::Phone::start(&folder, account).await;
-        daemon.api().device(extension, "connected").await;
+        let device = daemon.api().device(extension, "connected").await;
+        let bindings = daemon.api().get(&format!("/v1/devices/{}/bindings", text(&device["id"]))).await;
+        assert!(bindings.to_string().contains(&format!("\"transport\":\"{transport}\"")), "{bindings:#}");
         let ok = async || daemon.metric("hookswitch_sip_messages_total", "method=\"REGISTER\",outcome=\"200\"").await;
         let before = ok().await;
         until("it refreshes twice", async || (ok().await >= before + 2.0).then_some(())).await;
         phone.switch_off();
         daemon.api().device(extension, "disconnected").await;
     }
+    assert!(refusals(&daemon, "no_credentials").await >= 3.0, "each was asked");
     assert!(refusals(&daemon, "wrong_password").await < 1.0);
 }
 

@@ -8,6 +8,7 @@ mod mirror;
 mod registrar;
 mod registration;
 mod replica;
+mod secrets;
 mod start;
 mod stream;
 #[path = "../support/mod.rs"]

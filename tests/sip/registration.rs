@@ -14,7 +14,8 @@ async fn account(folder: &Folder, registration: Value) -> Daemon {
     daemon
 }
 
-async fn set(daemon: &Daemon, registration: Value) {
+/// Has the account's phones register by these settings.
+pub async fn set(daemon: &Daemon, registration: Value) {
     let api = daemon.api();
     let id = text(&items(&api.get("/v1/accounts").await)[0]["id"]);
     api.patch(&format!("/v1/accounts/{id}"), json!({ "settings": { "registration": registration } })).await;

@@ -142,6 +142,11 @@ impl Server {
         format!("postgres://test@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The folder with everything it writes.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))

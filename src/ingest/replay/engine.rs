@@ -179,10 +179,8 @@ impl Engine {
     }
 
     fn give_up_registrations(&mut self, now: Now) {
-        while let Some(given_up) = self.registrations.overdue(now) {
-            if let Some(registration) = given_up {
-                self.registered(registration);
-            }
+        while let Some(registration) = self.registrations.given_up(now) {
+            self.registered(registration);
         }
     }
 

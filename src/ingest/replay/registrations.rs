@@ -78,12 +78,15 @@ impl Registrations {
         Some((entry.asked.clone(), is_first))
     }
 
-    /// The next request whose time is over, or for which there is no room any more; none inside when it had its answer.
-    pub(super) fn overdue(&mut self, now: Now) -> Option<Option<Registration>> {
-        let is_full = self.order.len() > ASKED_MAX;
-        let (_, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
-        let unanswered = self.asked.remove(&key).filter(|entry| !entry.is_answered);
-        Some(unanswered.map(|entry| entry.asked.given_up(now)))
+    /// The next request whose time is over, or for which there is no room any more, and that had no answer.
+    pub(super) fn given_up(&mut self, now: Now) -> Option<Registration> {
+        loop {
+            let is_full = self.order.len() > ASKED_MAX;
+            let (_, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
+            if let Some(entry) = self.asked.remove(&key).filter(|entry| !entry.is_answered) {
+                return Some(entry.asked.given_up(now));
+            }
+        }
     }
 }
 

@@ -167,3 +167,99 @@ fn is_trusted(core: &Core, request: &Request<'_, '_>) -> bool {
 
 /// Longer than a phone's own retries.
 const TOO_MANY_RETRY_AFTER_S: &str = "60";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ingest::sip::front::Peer;
+    use crate::ingest::sip::registrar::Registrar;
+    use crate::ingest::site::Sites;
+    use crate::model::{DeviceSecret, PbxId, Transport, UnixMillis};
+    use crate::registry::{Limits, Registry};
+    use crate::sip::digest::{Challenge, Credentials, work};
+    use crate::sip::{Method, Reply, Salt, scan};
+    use crate::store::Store;
+
+    /// A registrar that asks everybody, and phones 101 (with a password) and 102 (without).
+    struct Office {
+        registrar: Registrar,
+        core: Core,
+        clock: Clock,
+        pbx: PbxId,
+    }
+
+    impl Office {
+        async fn open() -> Self {
+            let clock = Clock::manual(UnixMillis(1_800_000_000_000));
+            let store = Store::open("sqlite::memory:").await.unwrap();
+            let registry: Arc<Registry> = Registry::open(store, clock.clone(), Limits::default()).await.unwrap();
+            let defaults = registry.ensure_defaults().unwrap();
+            let (account, pbx, now) = (defaults.account, defaults.pbx, clock.now());
+            let config = config::Config::default().registrar;
+            let device = registry.create_device(account, pbx, "101", now).unwrap().device.id;
+            registry.create_device(account, pbx, "102", now).unwrap();
+            let ha1 = digest::ha1("101", &config.realm, "s3cret");
+            let realm = config.realm.as_str().into();
+            registry.set_secret(DeviceSecret { device, account, realm, ha1, set_at: now.unix }).unwrap();
+            let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
+            let core = Core::new(&registry, sites, &config, Salt([1; 16]), Seed([7; 64]));
+            Self { registrar: Registrar::new(config::Auth::Digest), core, clock, pbx }
+        }
+
+        /// What a REGISTER of `user` gets: the answer, its metric label, and what was hashed for it.
+        fn register(&self, user: &str, credentials: &str) -> (Vec<u8>, &'static str, (u32, usize)) {
+            let text = format!(
+                "REGISTER sip:pbx.example SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+                 From: <sip:{user}@pbx.example>;tag=1\r\nTo: <sip:{user}@pbx.example>\r\nCall-ID: {user}@192.0.2.7\r\n\
+                 CSeq: 1 REGISTER\r\nContact: <sip:{user}@192.0.2.7>\r\n{credentials}Content-Length: 0\r\n\r\n"
+            );
+            let message = scan(text.as_bytes()).unwrap();
+            let source = "192.0.2.7:5060".parse().unwrap();
+            let reply = Reply::to(&message, source, &self.core.salt).unwrap();
+            let request = Request {
+                message: &message,
+                method: Method::Register,
+                reply: &reply,
+                peer: &Peer { source, transport: Transport::Udp, flow: None },
+                pbx: self.pbx,
+                now: self.clock.now(),
+                has_room: true,
+            };
+            work::take();
+            let decision = self.registrar.decide(&self.core, &request);
+            let hashed = work::take();
+            match decision {
+                Ok(_) => (Vec::new(), "granted", hashed),
+                Err(refusal) => (reply.refuse(&refusal).finish(), refusal.label, hashed),
+            }
+        }
+
+        /// The same, from the challenge on.
+        fn sign_in(&self, user: &str, password: &str) -> (&'static str, (u32, usize)) {
+            let (challenged, _, _) = self.register(user, "");
+            let challenge = Challenge::strongest(&scan(&challenged).unwrap()).unwrap();
+            let credentials = Credentials { user: user.into(), password: password.into() };
+            let (name, value) = challenge.answer(&credentials, "REGISTER", "sip:pbx.example", 1, "0a4f113b");
+            let (_, label, hashed) = self.register(user, &format!("{name}: {value}\r\n"));
+            (label, hashed)
+        }
+    }
+
+    /// The time they take is what whoever asks could tell them apart by. Hashes are all of it that depends on the password.
+    #[tokio::test]
+    async fn an_unknown_name_costs_the_same_hashes_as_a_wrong_password() {
+        let office = Office::open().await;
+        let wrong = office.sign_in("101", "guessed");
+        assert_eq!(wrong.0, "wrong_password");
+        assert!(wrong.1.0 >= 2, "the request and the proof are hashed");
+        assert_eq!(office.sign_in("102", "guessed"), ("no_secret", wrong.1), "a phone without a password");
+        assert_eq!(office.sign_in("999", "guessed"), ("no_secret", wrong.1), "a name that nobody has");
+        assert_eq!(office.sign_in("101", "s3cret"), ("granted", wrong.1), "a right password");
+    }
+}

@@ -391,7 +391,7 @@ impl Tracker {
 }
 
 /// What was seen, in a few words.
-pub(self) fn evidence(what: &str, call_id: &str) -> String {
+fn evidence(what: &str, call_id: &str) -> String {
     [what, ", Call-ID ", call_id].concat()
 }
 

@@ -43,6 +43,8 @@ impl Hex {
 }
 
 fn digest<D: Digest>(parts: &[&str]) -> sha2::digest::Output<D> {
+    #[cfg(test)]
+    work::note(parts);
     let mut hash = D::new();
     for part in parts {
         hash.update(part);
@@ -75,4 +77,24 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 fn digit(nibble: u8) -> u8 {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     DIGITS[usize::from(nibble & 15)]
+}
+
+/// What was hashed, for tests of how much that is.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static DONE: Cell<(u32, usize)> = const { Cell::new((0, 0)) };
+    }
+
+    pub(super) fn note(parts: &[&str]) {
+        let (hashes, bytes) = DONE.get();
+        DONE.set((hashes + 1, bytes + parts.iter().map(|part| part.len()).sum::<usize>()));
+    }
+
+    /// How many hashes this thread has made since it was last asked, and of how many bytes in all.
+    pub(crate) fn take() -> (u32, usize) {
+        DONE.take()
+    }
 }

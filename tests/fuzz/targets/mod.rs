@@ -1,5 +1,6 @@
 //! What is fuzzed: a plain function a target, with the inputs it begins from. `tests/fuzz/README.md` says how one is added.
 
+pub mod authorization;
 pub mod capture;
 pub mod cloud_event;
 pub mod dialog;
@@ -35,7 +36,8 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 12] = [
+    Target { name: "authorization", run: authorization::run, seeds: seeds::authorizations },
     Target { name: "capture", run: capture::run, seeds: seeds::captures },
     Target { name: "cloud_event", run: cloud_event::run, seeds: seeds::cloud_events },
     Target { name: "dialog", run: dialog::run, seeds: seeds::hep_recordings },

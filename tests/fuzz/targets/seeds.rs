@@ -193,6 +193,28 @@ pub fn challenges() -> Vec<Vec<u8>> {
     all
 }
 
+/// What phones proved their passwords with, and what else they may show.
+pub fn authorizations() -> Vec<Vec<u8>> {
+    let recorded = ["asterisk-register", "freeswitch-register"].into_iter().flat_map(recordings::recorded);
+    let mut all: Vec<Vec<u8>> = recorded
+        .map(|packet| recordings::message(&packet).to_vec())
+        .filter(|message| message.windows(15).any(|part| part == b"\r\nAuthorization"))
+        .collect();
+    let shown = |line: &str| format!("REGISTER sip:pbx.example SIP/2.0\r\nAuthorization: {line}\r\n\r\n");
+    let (proof, tail) = ("response=\"8ca523f5e9506fed4657c9700eebdbec\"", "cnonce=\"0a4f113b\", qop=auth");
+    all.extend(
+        [
+            format!(r#"Digest username="101", realm="r", nonce="n", uri="sip:a", {proof}, nc=00000001, {tail}"#),
+            format!(r#"digest username="a \"b\" \\", realm="a, b",{proof},nc=ffffffff,nonce=n,uri=a,algorithm=SHA-256,{tail}"#),
+            format!("Digest username=101,realm=r,\r\n nonce=n,uri=\"\",algorithm=SHA-512-256,{proof},nc=0000000a,{tail}"),
+            format!(r#"Digest username="101", realm="r", nonce="n", uri="sip:a", {proof}, opaque="", algorithm=MD5"#),
+            format!("Basic MTAxOng=\r\nAuthorization: Digest {proof}, {tail}, nc=00000001, nc=00000002"),
+        ]
+        .map(|line| shown(&line).into_bytes()),
+    );
+    all
+}
+
 /// Files of `fixtures/FOLDER` in order of name.
 fn files(folder: &str, extension: &str) -> Vec<Vec<u8>> {
     // The fuzz programs are of another crate, two folders down.
