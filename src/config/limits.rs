@@ -75,8 +75,8 @@ pub struct Limits {
     pub unfinished_max: u32,
     /// `unfinished_per_source_max`: of them, from one address. Default 200.
     pub unfinished_per_source_max: u32,
-    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and requests whose
-    /// replies wait for a commit. Who would pass it is closed. Default 65 536.
+    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and replies
+    /// that wait for a commit. Who would pass it is closed. Default 65 536.
     pub held_kib_max: u32,
     /// `held_kib_per_source_max`: of that, from one address. Default 8192.
     pub held_kib_per_source_max: u32,
@@ -90,7 +90,8 @@ pub struct Limits {
     /// 10 000.
     pub keepalives_under_way_max: u32,
     /// `receive_buffer_kib`: what the system may hold for a UDP address until it is read. Default 8192; the system grants no
-    /// more than its `net.core.rmem_max`, and what it grants is logged when that is less.
+    /// more than its `net.core.rmem_max`, and what it grants is logged when that is less. What found no room is counted as
+    /// `hookswitch_dropped_total{reason="receive_buffer_full"}` (on Linux).
     pub receive_buffer_kib: u32,
 }
 

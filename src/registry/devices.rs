@@ -140,7 +140,7 @@ impl Registry {
         now: Now,
     ) -> Result<DeviceView, ChangeError> {
         let _editing = self.editing();
-        let target = Target { account, pbx, user: canonical_user(user) };
+        let target = Target::new(account, pbx, canonical_user(user));
         let id = target.device();
         let home = self.devices.home(account, pbx, || self.feeds.lead(pbx));
         let view = match self.devices.records.entry(id) {

@@ -26,6 +26,8 @@ pub struct Target<'a> {
     pub pbx: PbxId,
     /// Canonical user part.
     pub user: Cow<'a, str>,
+    /// Made once: it is a hash, and a REGISTER asks for it again and again.
+    device: DeviceId,
 }
 
 /// What a decision does to the bindings it was shown.
@@ -51,11 +53,18 @@ pub struct Registered<R> {
     pub refused: Option<&'static str>,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// `user`, a canonical user part, of `account` on `pbx`.
+    #[must_use]
+    pub fn new(account: AccountId, pbx: PbxId, user: Cow<'a, str>) -> Self {
+        let device = DeviceId::derive(account, pbx, &user);
+        Self { account, pbx, user, device }
+    }
+
     /// The id of the device it names.
     #[must_use]
     pub fn device(&self) -> DeviceId {
-        DeviceId::derive(self.account, self.pbx, &self.user)
+        self.device
     }
 }
 

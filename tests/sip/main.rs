@@ -1,5 +1,6 @@
 //! SIP listeners through the real binary's sockets.
 
+mod burst;
 mod connections;
 mod digest;
 mod hep;

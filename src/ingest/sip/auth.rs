@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config;
-use crate::model::{DeviceId, Ha1, Tick};
+use crate::model::{DeviceId, Ha1, Tick, canonical_user};
 use crate::registry::Target;
 use crate::sip::digest::{self, Algorithm, Authorization, AuthorizationFault};
 use crate::sip::syntax::unfold;
@@ -83,7 +83,7 @@ impl Auth {
         let Ok(nonce) = self.nonces.read(shown.nonce, source, now) else {
             return Err(self.challenge(core, request, actor, Some(Stale)));
         };
-        let whose = Target { user: crate::model::canonical_user(shown.username), ..target.clone() }.device();
+        let whose = Target::new(target.account, target.pbx, canonical_user(shown.username)).device();
         self.allow(core, request, whose)?;
         let known = core.registry.ha1(whose, &self.realm);
         let proved = shown.is_proof_of(known.as_ref().unwrap_or(&self.decoy), "REGISTER");

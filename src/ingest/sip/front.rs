@@ -308,14 +308,11 @@ impl Front {
         stored
     }
 
-    /// The 503 for a request whose change was not known to be stored in time (promise 4); none when it can't be
-    /// answered.
-    pub(super) fn not_stored(&self, bytes: &[u8], peer: &Peer) -> Option<(Vec<u8>, SocketAddr)> {
-        let message = scan(bytes).ok()?;
-        let reply = Reply::to(&message, peer.source, &self.core.salt).ok()?;
+    /// The 503 in place of a reply whose change was not known to be stored in time (promise 4).
+    pub(super) fn not_stored(&self, held: &Held) -> Vec<u8> {
         let refusal = unavailable("Not Known To Be Stored", "not_stored");
-        self.refused(&refusal, message.method().map_or("none", Method::known));
-        Some((reply.refuse(&refusal).finish(), reply.destination()))
+        self.refused(&refusal, held.method);
+        Response::instead_of(&held.bytes, &refusal).finish()
     }
 
     fn answer(&self, request: &Request<'_, '_>, label: &'static str) -> Answer {

@@ -7,6 +7,7 @@
 mod attempts;
 mod auth;
 mod counts;
+mod datagrams;
 mod flows;
 mod front;
 mod heard;

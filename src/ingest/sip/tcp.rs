@@ -114,17 +114,11 @@ struct Connection<W> {
     peer: Peer,
     mail: Option<Arc<Mail>>,
     seat: Seat,
-    pending: Pending<Waiting>,
-    /// Bytes of the requests whose replies wait.
+    pending: Pending<Held>,
+    /// Bytes of the replies that wait.
     pending_bytes: usize,
     /// When the peer must have said more: the idle time, or the time a begun message has to become whole.
     deadline: Tick,
-}
-
-/// A reply that waits, and the request it answers, should its time run out.
-struct Waiting {
-    held: Held,
-    request: bytes::Bytes,
 }
 
 /// Why a connection ends.
@@ -231,8 +225,8 @@ impl<W: Wire> Connection<W> {
             Answer::Silence => {}
             Answer::Now { bytes, .. } => self.wire.owe(&bytes),
             Answer::Held(held) => {
-                self.pending_bytes += message.len();
-                self.pending.hold(held.seq, Waiting { held, request: message.clone() }, now.tick);
+                self.pending_bytes += held.bytes.len();
+                self.pending.hold(held.seq, held, now.tick);
             }
         }
     }
@@ -245,24 +239,18 @@ impl<W: Wire> Connection<W> {
     }
 
     fn flush(&mut self, watermark: u64) {
-        while let Some(waiting) = self.pending.committed(watermark) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
-            if self.front.is_released(&waiting.held) {
-                self.wire.owe(&waiting.held.bytes);
+        while let Some(held) = self.pending.committed(watermark) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(held.bytes.len());
+            if self.front.is_released(&held) {
+                self.wire.owe(&held.bytes);
             } else {
-                self.apologise(&waiting);
+                self.wire.owe(&self.front.not_stored(&held));
             }
         }
         let now = self.front.clock.now().tick;
-        while let Some(waiting) = self.pending.overdue(now) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
-            self.apologise(&waiting);
-        }
-    }
-
-    fn apologise(&mut self, waiting: &Waiting) {
-        if let Some((reply, _)) = self.front.not_stored(&waiting.request, &self.peer) {
-            self.wire.owe(&reply);
+        while let Some(held) = self.pending.overdue(now) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(held.bytes.len());
+            self.wire.owe(&self.front.not_stored(&held));
         }
     }
 
