@@ -49,7 +49,7 @@ tests:
 ## bench: measurements, each prints what it did and how fast, and docs/benchmarks.md is rewritten; about a quarter of an hour
 ## on a quiet machine, and as long again to build from nothing. QUICK=1 only shows that all of it works, and rewrites nothing.
 bench:
-	$(CARGO) bench $(CHECKED)
+	$(CARGO) bench $(CHECKED) --bench '*'
 
 ## soak: crashes, outages, a full disk and clock steps under load, for minutes; docs/soak.md (in short they are among the tests)
 soak: tools

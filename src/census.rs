@@ -36,7 +36,7 @@ pub struct Tally {
     pub connections: usize,
     /// How many of them have sent a part of a message.
     pub unfinished: usize,
-    /// Bytes of such parts, and of requests whose replies wait.
+    /// Bytes of such parts, and of replies that wait.
     pub bytes: usize,
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -137,7 +138,8 @@ impl Daemon {
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
         serve(http, &http::router(state), &config.limits, &tasks, &stop);
         serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
-        tasks.spawn(upkeep(recorder, stop));
+        metrics::process::started(daemon.registry.clock().now().unix);
+        tasks.spawn(upkeep(recorder, daemon.data_dir.path().to_path_buf(), stop));
         Ok(daemon)
     }
 
@@ -296,9 +298,18 @@ fn serve(
     }
 }
 
-/// Keeps the recorder's histograms from growing.
-async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, stop: CancellationToken) {
-    while tokio::time::timeout(UPKEEP_EVERY, stop.cancelled()).await.is_err() {
+/// Keeps the recorder's histograms from growing, and tells what the process takes up.
+async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, data_dir: PathBuf, stop: CancellationToken) {
+    let mut report: Option<JoinHandle<()>> = None;
+    loop {
+        // A disk that does not answer must keep neither this task nor a worker.
+        if report.as_ref().is_none_or(JoinHandle::is_finished) {
+            let data_dir = data_dir.clone();
+            report = Some(tokio::task::spawn_blocking(move || metrics::process::report(&data_dir)));
+        }
+        if tokio::time::timeout(UPKEEP_EVERY, stop.cancelled()).await.is_ok() {
+            return;
+        }
         recorder.run_upkeep();
     }
 }

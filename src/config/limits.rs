@@ -22,6 +22,15 @@ pub struct Registrar {
     /// before the bindings that came over it end. Default 10; where phones close it after each REGISTER and listen at a
     /// port of their own, as long as `expires_max_s`.
     pub connection_grace_s: u32,
+    /// `keepalive_s`: how often phones that registered here are asked (OPTIONS, RFC 3261 §11) whether they live, spread over
+    /// that time; 0 = never. Default 0. Shorter than what a NAT forgets in (often 30 s) it keeps the way to the phone open.
+    pub keepalive_s: u32,
+    /// `keepalive_misses`: questions in a row without an answer that end a binding, which comes back with the phone's next
+    /// REGISTER; 0 = none does. Default 3.
+    pub keepalive_misses: u32,
+    /// `keepalive_timeout_s`: how long an answer may take. Over UDP a question is sent again after 0.5 s, 1.5 s, 3.5 s …
+    /// (RFC 3261 §17.1.2). Default 4.
+    pub keepalive_timeout_s: u32,
     /// `realm`: whose passwords phones are asked for; best a name of yours, chosen before the first password is set, since
     /// each is hashed with it. Default `hookswitch`.
     pub realm: String,
@@ -66,16 +75,23 @@ pub struct Limits {
     pub unfinished_max: u32,
     /// `unfinished_per_source_max`: of them, from one address. Default 200.
     pub unfinished_per_source_max: u32,
-    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and requests whose
-    /// replies wait for a commit. Who would pass it is closed. Default 65 536.
+    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and replies
+    /// that wait for a commit. Who would pass it is closed. Default 65 536.
     pub held_kib_max: u32,
     /// `held_kib_per_source_max`: of that, from one address. Default 8192.
     pub held_kib_per_source_max: u32,
     /// `certificate_check_s`: how often the files of TLS certificates are looked at. A change is taken up when it has stood
     /// for one more look, so that a half-written pair is not. Default 10.
     pub certificate_check_s: u32,
+    /// `keepalives_per_second_max`: questions (`registrar.keepalive_s`) a second, repetitions counted; phones beyond it wait.
+    /// Default 1000.
+    pub keepalives_per_second_max: u32,
+    /// `keepalives_under_way_max`: questions that wait for their answer, about 1 KiB each; phones beyond it wait. Default
+    /// 10 000.
+    pub keepalives_under_way_max: u32,
     /// `receive_buffer_kib`: what the system may hold for a UDP address until it is read. Default 8192; the system grants no
-    /// more than its `net.core.rmem_max`, and what it grants is logged when that is less.
+    /// more than its `net.core.rmem_max`, and what it grants is logged when that is less. What found no room is counted as
+    /// `hookswitch_dropped_total{reason="receive_buffer_full"}` (on Linux).
     pub receive_buffer_kib: u32,
 }
 
@@ -96,6 +112,9 @@ impl Registrar {
         let expires_deviation_percent = number(&mut section, "expires_deviation_percent", 0, 0, 50);
         let contacts_max = number(&mut section, "contacts_max", 10, 1, 100);
         let connection_grace_s = number(&mut section, "connection_grace_s", 10, 0, MONTH_S);
+        let keepalive_s = number(&mut section, "keepalive_s", 0, 0, 3600);
+        let keepalive_misses = number(&mut section, "keepalive_misses", 3, 0, 100);
+        let keepalive_timeout_s = number(&mut section, "keepalive_timeout_s", 4, 1, 32);
         if !(expires_min_s..=expires_max_s).contains(&expires_default_s) {
             let what = "must lie between expires_min_s and expires_max_s";
             section.problem(&Origin::Default, "expires_default_s", what);
@@ -117,6 +136,9 @@ impl Registrar {
             "expires_deviation_percent",
             "contacts_max",
             "connection_grace_s",
+            "keepalive_s",
+            "keepalive_misses",
+            "keepalive_timeout_s",
             "realm",
             "digest_algorithms",
             "nonce_lifetime_s",
@@ -129,6 +151,9 @@ impl Registrar {
             expires_deviation_percent,
             contacts_max,
             connection_grace_s,
+            keepalive_s,
+            keepalive_misses,
+            keepalive_timeout_s,
             realm,
             digest_algorithms,
             nonce_lifetime_s,
@@ -173,6 +198,8 @@ impl Limits {
             held_kib_max: number(&mut section, "held_kib_max", 65_536, 1, 16_777_216),
             held_kib_per_source_max: number(&mut section, "held_kib_per_source_max", 8192, 1, 16_777_216),
             certificate_check_s: number(&mut section, "certificate_check_s", 10, 1, 86_400),
+            keepalives_per_second_max: number(&mut section, "keepalives_per_second_max", 1000, 1, 1_000_000),
+            keepalives_under_way_max: number(&mut section, "keepalives_under_way_max", 10_000, 1, 1_000_000),
             receive_buffer_kib: number(&mut section, "receive_buffer_kib", 8192, 64, 1_048_576),
         };
         section.finish(&[
@@ -191,6 +218,8 @@ impl Limits {
             "held_kib_max",
             "held_kib_per_source_max",
             "certificate_check_s",
+            "keepalives_per_second_max",
+            "keepalives_under_way_max",
             "receive_buffer_kib",
         ]);
         limits

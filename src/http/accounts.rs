@@ -183,6 +183,8 @@ fn check_registration(settings: &RegistrationSettings) -> Result<()> {
         ("expires_max_s", settings.expires_max_s, 1..=MONTH_S),
         ("expires_deviation_percent", settings.expires_deviation_percent.map(u32::from), 0..=50),
         ("contacts_max", settings.contacts_max, 1..=100),
+        ("keepalive_s", settings.keepalive_s, 0..=3_600),
+        ("keepalive_misses", settings.keepalive_misses, 0..=100),
     ];
     for (member, value, range) in numbers {
         value.map_or(Ok(()), |value| values::within(&format!("{AT}/{member}"), value, range))?;
@@ -276,6 +278,7 @@ mod tests {
             (json!({"domains": ["ok.example", "not a host"]}), 422, "/domains/1"),
             (json!({"name": ""}), 422, "/name"),
             (json!({"settings": {"registration": {"contacts_max": 0}}}), 422, "/settings/registration/contacts_max"),
+            (json!({"settings": {"registration": {"keepalive_s": 9999}}}), 422, "/settings/registration/keepalive_s"),
             (json!({"settings": {"registration": {"overflow": "no"}}}), 400, "/settings/registration/overflow"),
             (
                 json!({"settings": {"registration": {"service_route": ["edge"]}}}),

@@ -66,6 +66,13 @@ impl Sites {
     /// first shows them something. They end with `stop`.
     #[must_use]
     pub fn new(registry: Arc<Registry>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        // Shown from the start, so that the first of a day is seen as a rise.
+        for state in [CallState::Calling, CallState::Ringing, CallState::Answered] {
+            metrics::gauge!("hookswitch_calls", "state" => state_label(state)).increment(0.0);
+        }
+        for outcome in [OfferState::Offered, OfferState::Answered, OfferState::Rescinded, OfferState::Ended] {
+            metrics::counter!("hookswitch_offers_total", "outcome" => offer_events(outcome).1).increment(0);
+        }
         let mut left: HashMap<SiteId, Vec<(Call, u32)>> = HashMap::new();
         for (call, trail) in registry.calls_at_start() {
             if call.state != CallState::Ended {
@@ -327,12 +334,7 @@ impl SiteTask {
 
     fn show_offer(&self, now: Now, offer: &Offer) {
         self.registry.streams.publish_offer(offer, now.tick);
-        let (kind, outcome) = match offer.state {
-            OfferState::Offered => ("offer.offered", "offered"),
-            OfferState::Answered => ("offer.answered", "answered"),
-            OfferState::Rescinded => ("offer.rescinded", "rescinded"),
-            OfferState::Ended => ("offer.ended", "ended"),
-        };
+        let (kind, outcome) = offer_events(offer.state);
         metrics::counter!("hookswitch_offers_total", "outcome" => outcome).increment(1);
         self.registry.streams.publish(offer.account, kind, offer);
     }
@@ -350,6 +352,16 @@ fn state_label(state: CallState) -> &'static str {
         CallState::Ringing => "ringing",
         CallState::Answered => "answered",
         CallState::Ended => "ended",
+    }
+}
+
+/// What admins are told, and how it is counted.
+fn offer_events(state: OfferState) -> (&'static str, &'static str) {
+    match state {
+        OfferState::Offered => ("offer.offered", "offered"),
+        OfferState::Answered => ("offer.answered", "answered"),
+        OfferState::Rescinded => ("offer.rescinded", "rescinded"),
+        OfferState::Ended => ("offer.ended", "ended"),
     }
 }
 

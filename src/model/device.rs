@@ -124,8 +124,8 @@ pub struct Transition {
     pub address: Option<IpAddr>,
     /// User agent then.
     pub user_agent: Option<String>,
-    /// Why, in one word: `registered`, `unregistered`, `expired`, `connection_closed`, `replaced`, `stale`,
-    /// `admin`.
+    /// Why, in one word: `registered`, `unregistered`, `expired`, `connection_closed`, `keepalive` (it did not answer
+    /// OPTIONS), `replaced`, `stale`, `admin`.
     pub cause: String,
 }
 

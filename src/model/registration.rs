@@ -20,6 +20,10 @@ pub struct RegistrationSettings {
     pub contacts_max: Option<u32>,
     /// What becomes of a contact too many.
     pub overflow: Overflow,
+    /// How often its phones are asked (OPTIONS) whether they live, 1–3600 s; 0 = never.
+    pub keepalive_s: Option<u32>,
+    /// Questions in a row without an answer that end a binding, 1–100; 0 = none does.
+    pub keepalive_misses: Option<u32>,
     /// Users who may register others (RFC 3261 §10.2): user parts of the account, as in From.
     pub third_parties: Vec<String>,
     /// The way requests of its phones have to take (RFC 3608): SIP URIs in order, given as Service-Route.

@@ -1,5 +1,7 @@
 //! Devices: listing and editing.
 
+use std::collections::HashSet;
+
 use dashmap::Entry;
 
 use super::bound::Bound;
@@ -9,7 +11,9 @@ use super::order::OrderKey;
 use super::record::Record;
 use super::register::new_device;
 use super::{ChangeError, Changed, DeviceView, Page, Registry, Target};
-use crate::model::{AccountId, Binding, Device, DeviceId, DeviceState, Now, PbxId, UnixMillis, UserId, canonical_user};
+use crate::model::{
+    AccountId, Binding, BindingSource, Device, DeviceId, DeviceState, Now, PbxId, UnixMillis, UserId, canonical_user,
+};
 use crate::store::{DirtyKey, Kind, Seq};
 
 /// Which devices a listing wants; unset = any.
@@ -25,7 +29,7 @@ pub struct DeviceFilter {
     pub text: Option<String>,
     /// On this PBX.
     pub pbx: Option<PbxId>,
-    /// Reached by its PBX when that last asked, or not reached.
+    /// Reached by its PBX, or us, when it was last asked, or not reached.
     pub reachable: Option<bool>,
     /// Two phones use its address-of-record.
     pub duplicate: Option<bool>,
@@ -48,6 +52,14 @@ impl Registry {
             .get(&id)
             .map(|record| record.present(now).map(Bound::to_binding).collect())
             .unwrap_or_default()
+    }
+
+    /// Devices of these accounts that registered here. Looks at all devices.
+    #[must_use]
+    pub fn registered_here(&self, accounts: &HashSet<AccountId>) -> Vec<DeviceId> {
+        let here = |record: &Record| record.bindings.iter().any(|bound| bound.source == BindingSource::Registrar);
+        let wanted = |record: &Record| accounts.contains(&record.home.account) && here(record);
+        self.devices.records.iter().filter(|record| wanted(record)).map(|record| record.id).collect()
     }
 
     /// The account's devices that `filter` wants, by extension, from after the cursor `after`. `limit` is taken as at
@@ -128,7 +140,7 @@ impl Registry {
         now: Now,
     ) -> Result<DeviceView, ChangeError> {
         let _editing = self.editing();
-        let target = Target { account, pbx, user: canonical_user(user) };
+        let target = Target::new(account, pbx, canonical_user(user));
         let id = target.device();
         let home = self.devices.home(account, pbx, || self.feeds.lead(pbx));
         let view = match self.devices.records.entry(id) {
@@ -250,7 +262,9 @@ impl Registry {
         }
     }
 
-    pub(super) fn account_of_device(&self, id: DeviceId) -> Option<AccountId> {
+    /// Whose device it is.
+    #[must_use]
+    pub fn account_of_device(&self, id: DeviceId) -> Option<AccountId> {
         self.devices.records.get(&id).map(|record| record.home.account)
     }
 

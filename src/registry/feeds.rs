@@ -48,7 +48,7 @@ struct Status {
     /// How often it went down since they were told something.
     falls: u32,
     /// The PBX's name that its gauge was last shown under.
-    label: String,
+    label: Option<String>,
 }
 
 /// Events, counted without a lock: a listener has many thousands a second. A reader may see a second's count a little
@@ -125,7 +125,7 @@ impl Feeds {
                 retry_at: None,
                 announced: false,
                 falls: 0,
-                label: String::new(),
+                label: None,
             };
             Arc::new(Feed { pbx, name, kind, lead, status: Mutex::new(status), count: Count::default() })
         });
@@ -154,8 +154,8 @@ impl Feeds {
     }
 
     /// Sets the gauges, notes which listeners have gone quiet, and says what admins have not been told yet. `label` is
-    /// what operators call a PBX.
-    pub(super) fn look(&self, now: Now, label: impl Fn(PbxId) -> String) -> Vec<FeedNews> {
+    /// what operators call a PBX; none when it is gone.
+    pub(super) fn look(&self, now: Now, label: impl Fn(PbxId) -> Option<String>) -> Vec<FeedNews> {
         let feeds: Vec<Arc<Feed>> = self.inner().feeds.values().cloned().collect();
         feeds.iter().flat_map(|feed| feed.look(now, label(feed.pbx))).collect()
     }
@@ -252,7 +252,7 @@ impl Feed {
         }
     }
 
-    fn look(&self, now: Now, label: String) -> Vec<FeedNews> {
+    fn look(&self, now: Now, label: Option<String>) -> Vec<FeedNews> {
         let last_at = self.count.last_at.load(Ordering::Relaxed);
         let quiet = !self.kind.is_connector() && now.unix.0.saturating_sub(last_at) > IDLE_MS;
         if quiet && self.status().state == FeedState::Up {
@@ -276,16 +276,18 @@ impl Feed {
         told
     }
 
-    fn gauge(&self, status: &mut Status, label: String, up: bool) {
-        let set = |label: &str, up: bool| {
-            let (pbx, feed) = (label.to_owned(), self.name.to_string());
-            metrics::gauge!("hookswitch_feed_up", "pbx" => pbx, "feed" => feed).set(f64::from(u8::from(up)));
+    fn gauge(&self, status: &mut Status, label: Option<String>, up: bool) {
+        let set = |label: &str, value: f64| {
+            let (pbx, feed, kind) = (label.to_owned(), self.name.to_string(), self.kind.as_str());
+            metrics::gauge!("hookswitch_feed_up", "pbx" => pbx, "feed" => feed, "kind" => kind).set(value);
         };
-        set(&label, up);
+        if let Some(label) = &label {
+            set(label, f64::from(u8::from(up)));
+        }
         if status.label != label {
-            if !status.label.is_empty() {
-                // The PBX was renamed: nothing goes by the old name any more.
-                set(&status.label, false);
+            if let Some(before) = &status.label {
+                // The PBX was renamed or deleted. A gauge can't be taken back, and 0 would raise an alarm for ever.
+                set(before, f64::NAN);
             }
             status.label = label;
         }
@@ -334,7 +336,7 @@ mod tests {
     }
 
     fn told(feeds: &Feeds, now: Now) -> Vec<&'static str> {
-        feeds.look(now, |_| "office".into()).iter().map(|news| news.event).collect()
+        feeds.look(now, |_| Some("office".into())).iter().map(|news| news.event).collect()
     }
 
     #[test]
@@ -371,6 +373,27 @@ mod tests {
         assert_eq!(feeds.of(PBX, at(301_000)).remove(0).state, FeedState::Idle);
         feed.event(at(400_000));
         assert_eq!((told(&feeds, at(400_001)), feeds.is_led(PBX)), (vec!["feed.up"], false));
+    }
+
+    #[test]
+    fn a_feed_whose_pbx_is_renamed_or_gone_is_not_down_by_its_old_name() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        let feeds = Feeds::default();
+        let feed = feeds.open(PBX, "ami", FeedKind::Asterisk, at(0));
+        feed.up(at(1));
+        let shown = |name: Option<&str>| {
+            metrics::with_local_recorder(&recorder, || feeds.look(at(2), |_| name.map(str::to_owned)));
+            let page = recorder.handle().render();
+            let series = page.lines().filter_map(|line| line.strip_prefix("hookswitch_feed_up{pbx=\""));
+            let mut series: Vec<String> =
+                series.map(|line| line.replace("\",feed=\"ami\",kind=\"asterisk\"}", "")).collect();
+            series.sort();
+            series
+        };
+        assert_eq!(shown(Some("office")), ["office 1"]);
+        assert_eq!(shown(Some("branch")), ["branch 1", "office NaN"]);
+        assert_eq!(shown(None), ["branch NaN", "office NaN"]);
+        assert_eq!(shown(Some("office")), ["branch NaN", "office 1"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! How devices are: what PBXs found when they asked their contacts whether they live, and what the last day's history
-//! and the bindings say.
+//! How devices are: what PBXs, or we, found when they asked their contacts whether they live, and what the last day's
+//! history and the bindings say.
 //!
-//! Answers to a PBX's OPTIONS are kept in memory only: it tells them again. What happened in a day is counted in the
+//! Answers to OPTIONS are kept in memory only: whoever asks tells them again. What happened in a day is counted in the
 //! history, which a restart does not forget.
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,7 @@ use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::contact::contact_key;
+use super::record::Record;
 use super::{Registry, Target};
 use crate::model::{Binding, DeviceId, DeviceState, Now, TransitionKind, UnixMillis};
 use crate::store::{Seq, StoreError};
@@ -23,7 +24,8 @@ pub struct Health {
     pub device: DeviceId,
     /// What its bindings and its switch say.
     pub state: DeviceState,
-    /// Whether its PBX reached it when it last asked (OPTIONS); none where no feed tells.
+    /// Whether its PBX, or we where it is registered here, reached it when it was last asked (OPTIONS); none where nobody
+    /// asks.
     pub reachable: Option<bool>,
     /// Round trip of that, in microseconds; the fastest contact's.
     pub round_trip_us: Option<u32>,
@@ -59,7 +61,7 @@ pub struct ContactHealth {
     pub refreshed_at: UnixMillis,
     /// When it ends.
     pub expires_at: UnixMillis,
-    /// Whether its PBX reached it when it last asked.
+    /// Whether its PBX, or we, reached it when it was last asked.
     pub reachable: Option<bool>,
     /// Since when that is so.
     pub reachable_since: Option<UnixMillis>,
@@ -75,7 +77,7 @@ pub enum Trouble {
     Unregistered,
     /// Its bindings are past their time.
     Stale,
-    /// It is bound, and its PBX can't reach it: a NAT or firewall closed the way, or it went without a word.
+    /// It is bound, and its PBX, or we, can't reach it: a NAT or firewall closed the way, or it went without a word.
     Unreachable,
     /// It went down three times or more in 24 hours.
     Flapping,
@@ -87,7 +89,7 @@ pub enum Trouble {
     Duplicate,
 }
 
-/// What PBXs found when they asked contacts whether they live.
+/// What was found when contacts were asked whether they live.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
     devices: DashMap<DeviceId, SmallVec<[Ping; 1]>>,
@@ -119,6 +121,18 @@ impl Registry {
         }
         let before = self.health.reachable(device);
         self.health.note(device, uri, reachable, rtt_us, now);
+        self.tell_reachable(device, before);
+    }
+
+    /// What our own OPTIONS say of a contact that registered here: the round trip in microseconds, or that there was no
+    /// answer.
+    pub fn contact_asked(&self, device: DeviceId, uri: &str, round_trip_us: Option<u32>, now: Now) {
+        let is_bound = |record: &Record| record.bindings.iter().any(|bound| bound.contact() == uri);
+        if !self.devices.records.get(&device).is_some_and(|record| is_bound(&record)) {
+            return;
+        }
+        let before = self.health.reachable(device);
+        self.health.note(device, Some(uri), Some(round_trip_us.is_some()), round_trip_us, now);
         self.tell_reachable(device, before);
     }
 
@@ -197,6 +211,9 @@ impl Pings {
 
     /// This contact is gone.
     pub(super) fn forget_contact(&self, device: DeviceId, uri: &str) {
+        if !self.devices.contains_key(&device) {
+            return;
+        }
         let key = contact_key(uri);
         self.devices.remove_if_mut(&device, |_, pings| {
             pings.retain(|ping| ping.contact.as_deref().is_none_or(|known| !same(known, uri, key.as_ref())));

@@ -219,7 +219,7 @@ impl Registry {
             Some(domain) => self.resolve(queue.pbx, &member.user, domain)?,
             // Whom nobody places elsewhere is at home where the queue is.
             None if user.is_empty() || user.contains('\0') => return None,
-            None => Target { account: queue.account, pbx: queue.pbx, user },
+            None => Target::new(queue.account, queue.pbx, user),
         };
         if target.account != queue.account {
             super::count_dropped("member_of_another_account");

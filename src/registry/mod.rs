@@ -295,8 +295,8 @@ impl Registry {
             *names.entry(&pbx.value.name).or_default() += 1;
         }
         let label = |id| {
-            let name = by_id.get(&id).map(|pbx| pbx.value.name.as_str()).filter(|name| names.get(name) == Some(&1));
-            name.map_or_else(|| id.to_string(), str::to_owned)
+            let name = by_id.get(&id)?.value.name.as_str();
+            Some(if names.get(name) == Some(&1) { name.to_owned() } else { id.to_string() })
         };
         for news in self.feeds.look(now, label) {
             let Some(pbx) = by_id.get(&news.pbx) else { continue };

@@ -26,6 +26,8 @@ pub struct Target<'a> {
     pub pbx: PbxId,
     /// Canonical user part.
     pub user: Cow<'a, str>,
+    /// Made once: it is a hash, and a REGISTER asks for it again and again.
+    device: DeviceId,
 }
 
 /// What a decision does to the bindings it was shown.
@@ -51,11 +53,18 @@ pub struct Registered<R> {
     pub refused: Option<&'static str>,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// `user`, a canonical user part, of `account` on `pbx`.
+    #[must_use]
+    pub fn new(account: AccountId, pbx: PbxId, user: Cow<'a, str>) -> Self {
+        let device = DeviceId::derive(account, pbx, &user);
+        Self { account, pbx, user, device }
+    }
+
     /// The id of the device it names.
     #[must_use]
     pub fn device(&self) -> DeviceId {
-        DeviceId::derive(self.account, self.pbx, &self.user)
+        self.device
     }
 }
 
@@ -120,23 +129,25 @@ impl Registry {
         self.register(target, BindingSource::Passive, now, |_| (Change::Set(bindings), ()))
     }
 
-    /// Ends those bindings of the device that `held` says went with a closed connection, as if their time were over.
-    pub fn connection_closed(&self, device: DeviceId, held: impl Fn(&Binding) -> bool, now: Now) {
+    /// Ends those bindings of the device that `is_over` says, before their time; `cause` says why, to the history as well.
+    pub fn end_bindings(&self, device: DeviceId, is_over: impl Fn(&Binding) -> bool, cause: &'static str, now: Now) {
         let Some(pbx) = self.devices.records.get(&device).map(|record| record.home.pbx) else { return };
         let grace = self.grace(pbx);
         let Some(mut record) = self.devices.records.get_mut(&device) else { return };
         let mut news = News::default();
         self.sweep(&mut record, now, grace, &mut news);
         let (gone, kept): (Vec<Bound>, Vec<Bound>) =
-            std::mem::take(&mut record.bindings).into_vec().into_iter().partition(|bound| held(&bound.to_binding()));
+            std::mem::take(&mut record.bindings).into_vec().into_iter().partition(|bound| is_over(&bound.to_binding()));
         record.bindings = kept.into_boxed_slice();
         if !gone.is_empty() {
+            metrics::counter!("hookswitch_bindings_removed_total", "reason" => cause).increment(gone.len() as u64);
             self.unindex(&record, gone.iter().map(Bound::contact));
+            self.forget_answers(device, gone.iter().map(|bound| (bound.source, bound.contact())));
             // Unlike an expiry it would not come about again after a crash, so who is shown it waits.
             record.bindings_seq = self.journal.mark(DirtyKey { kind: Kind::Bindings, id: device.0 });
             if record.bindings.is_empty() {
                 let gone: SmallVec<[Binding; 2]> = gone.iter().map(Bound::to_binding).collect();
-                news.transitions.extend(transitions(device, now.unix, &gone, &[], "connection_closed"));
+                news.transitions.extend(transitions(device, now.unix, &gone, &[], cause));
             }
         }
         self.schedule(&mut record, now, grace);
@@ -254,8 +265,9 @@ impl Registry {
             bound
         });
         record.bindings = bound.collect();
-        let gone = before.iter().filter(|old| after.iter().all(|new| new.contact != old.contact));
-        self.unindex(record, gone.map(|binding| &*binding.contact));
+        let gone = || before.iter().filter(|old| after.iter().all(|new| new.contact != old.contact));
+        self.unindex(record, gone().map(|binding| &*binding.contact));
+        self.forget_answers(id, gone().map(|binding| (binding.source, &*binding.contact)));
         let came = after.iter().filter(|new| before.iter().all(|old| old.contact != new.contact));
         self.index(record, came.map(|binding| &*binding.contact));
         let seq = self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
@@ -270,11 +282,20 @@ impl Registry {
         let Some(last) = over.last() else { return };
         let id = record.id;
         self.unindex(record, over.iter().map(Bound::contact));
+        self.forget_answers(id, over.iter().map(|bound| (bound.source, bound.contact())));
         self.journal.mark(DirtyKey { kind: Kind::Bindings, id: id.0 });
         if record.bindings.is_empty() {
             let cause = if last.source == BindingSource::Passive { "stale" } else { "expired" };
             let over: SmallVec<[Binding; 2]> = over.iter().map(Bound::to_binding).collect();
             news.transitions.extend(transitions(id, now.unix, &over, &[], cause));
+        }
+    }
+
+    /// What keepalives found out about contacts that are gone is of no interest any more; what PBXs found out is theirs to
+    /// take back.
+    fn forget_answers<'a>(&self, device: DeviceId, gone: impl Iterator<Item = (BindingSource, &'a str)>) {
+        for (_, contact) in gone.filter(|(source, _)| *source == BindingSource::Registrar) {
+            self.health.forget_contact(device, contact);
         }
     }
 

@@ -163,7 +163,7 @@ impl Registry {
         };
         let gone: Vec<_> = self.devices.records.iter().filter(|record| gone(record)).map(|r| r.device()).collect();
         for device in gone {
-            let target = Target { account: device.account, pbx, user: std::borrow::Cow::Borrowed(&*device.user) };
+            let target = Target::new(device.account, pbx, std::borrow::Cow::Borrowed(&*device.user));
             self.contacts_reported(&target, Vec::new(), true, asked);
         }
     }

@@ -16,7 +16,7 @@ impl Registry {
         let pbx = self.pbxs.get(pbx)?;
         let account = self.account_for(&pbx.value, host)?;
         let user = canonical_user(user);
-        (!user.is_empty() && !user.contains('\0')).then_some(Target { account, pbx: pbx.value.id, user })
+        (!user.is_empty() && !user.contains('\0')).then(|| Target::new(account, pbx.value.id, user))
     }
 
     /// The account with this SIP domain.

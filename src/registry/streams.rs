@@ -103,6 +103,7 @@ impl Streams {
     /// No streams yet.
     #[must_use]
     pub fn new(limits: StreamLimits) -> Self {
+        metrics::gauge!("hookswitch_sessions").increment(0.0);
         Self(Arc::new(Inner {
             limits,
             rings: DashMap::new(),

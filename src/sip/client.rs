@@ -75,6 +75,15 @@ pub struct Subscribe<'s> {
     pub proof: Option<(&'s str, &'s str)>,
 }
 
+/// Whom an OPTIONS outside a dialog asks (RFC 3261 §11.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options<'o> {
+    /// Request-URI, and the URI in To.
+    pub target: &'o str,
+    /// Route header values it goes through first, comma-separated.
+    pub route: Option<&'o str>,
+}
+
 impl Phone {
     /// `sip:user@domain`
     #[must_use]
@@ -126,6 +135,15 @@ impl Phone {
         headers.push(headers::Expires::new(about.expires_s.to_string()).into());
         headers.extend(about.proof.map(|(name, value)| Header::Other(name.into(), value.into())));
         request(rsip::Method::Subscribe, about.target, headers, None)
+    }
+
+    /// An OPTIONS outside a dialog.
+    #[must_use]
+    pub fn options(&self, ids: &Ids<'_>, about: &Options<'_>) -> Vec<u8> {
+        let mut headers = self.opening(ids, rsip::Method::Options, &format!("<{}>", about.target));
+        headers.extend(about.route.map(|route| headers::Route::new(route).into()));
+        headers.push(headers::Accept::new("application/sdp").into());
+        request(rsip::Method::Options, about.target, headers, None)
     }
 
     /// The CANCEL of an INVITE it sent (RFC 3261 §9.1).
@@ -333,6 +351,22 @@ mod tests {
     }
 
     const IDS: Ids<'static> = Ids { call_id: "c1", tag: "t1", branch: "z9hG4bK1", cseq: 4 };
+
+    #[test]
+    fn an_options_names_the_contact_and_its_route() {
+        let phone = phone("[2001:db8::1]:5060", Transport::Tcp);
+        let about = Options { target: "sip:101@192.0.2.7:5062;ob", route: Some("<sip:p1;lr>, <sip:p2;lr>") };
+        let bytes = phone.options(&IDS, &about);
+        let message = scan(&bytes).unwrap();
+        assert_eq!(check(&message), Ok(()));
+        assert_eq!(
+            (message.method(), message.request_uri()),
+            (Some(Method::Options), Some("sip:101@192.0.2.7:5062;ob"))
+        );
+        assert_eq!(message.values(Name::Route).collect::<Vec<_>>(), ["<sip:p1;lr>", "<sip:p2;lr>"]);
+        assert_eq!(message.to().unwrap().uri.text, "sip:101@192.0.2.7:5062;ob");
+        assert_eq!(message.top_via().unwrap().branch, Some("z9hG4bK1"));
+    }
 
     #[test]
     fn a_register_passes_our_own_checks_over_ipv6_too() {

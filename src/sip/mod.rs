@@ -12,6 +12,7 @@ pub mod digest;
 pub mod fault;
 pub mod frame;
 pub mod hep;
+pub mod keepalive;
 pub mod message;
 pub mod name;
 pub mod refusal;

@@ -94,11 +94,7 @@ impl<'m, 'a> Reply<'m, 'a> {
     pub fn status_in(&self, mut buffer: Vec<u8>, status: u16, reason: &str) -> Response {
         buffer.clear();
         let out = &mut buffer;
-        out.extend_from_slice(b"SIP/2.0 ");
-        put_number(out, status.into());
-        out.push(b' ');
-        put_value(out, reason.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        put_status(out, status, reason);
         self.put_vias(out);
         self.put_copies(out, Name::From);
         self.put_to(out, status);
@@ -109,8 +105,7 @@ impl<'m, 'a> Reply<'m, 'a> {
 
     /// Starts the response that `refusal` describes, with its headers.
     pub fn refuse(&self, refusal: &Refusal) -> Response {
-        let response = self.status(refusal.status, &refusal.reason);
-        refusal.headers.iter().fold(response, |response, (name, value)| response.header(name, value))
+        self.status(refusal.status, &refusal.reason).headers(refusal)
     }
 
     fn put_vias(&self, out: &mut Vec<u8>) {
@@ -147,7 +142,8 @@ impl<'m, 'a> Reply<'m, 'a> {
         }
         let source = self.source.ip().to_canonical();
         if via.rport.is_some() || address(via.host) != Some(source) {
-            put(out, format_args!(";received={source}"));
+            out.extend_from_slice(b";received=");
+            put_address(out, source);
         }
         if via.rport.is_some() {
             out.extend_from_slice(b";rport=");
@@ -159,8 +155,9 @@ impl<'m, 'a> Reply<'m, 'a> {
         let Some(value) = self.message.raw_headers(Name::To).next() else { return };
         out.extend_from_slice(b"To: ");
         put_value(out, value);
-        if status > 100 && self.message.to().map_or(true, |to| to.tag().is_none()) {
-            put(out, format_args!(";tag={:016x}", self.tag));
+        if status > 100 && self.message.tag(Name::To).map_or(true, |tag| tag.is_none()) {
+            out.extend_from_slice(b";tag=");
+            put_hex(out, self.tag);
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -174,10 +171,27 @@ impl<'m, 'a> Reply<'m, 'a> {
 }
 
 impl Response {
+    /// Starts the response that `refusal` describes to the request that `response`, one of ours, answers.
+    pub fn instead_of(response: &[u8], refusal: &Refusal) -> Self {
+        let mut bytes = Vec::with_capacity(RESPONSE_LEN_TYPICAL);
+        put_status(&mut bytes, refusal.status, &refusal.reason);
+        for line in response.split_inclusive(|byte| *byte == b'\n').skip(1) {
+            let rest = COPIED.iter().find_map(|name| line.strip_prefix(name.text().as_bytes()));
+            if rest.is_some_and(|rest| rest.starts_with(b":")) {
+                bytes.extend_from_slice(line);
+            }
+        }
+        Self { bytes }.headers(refusal)
+    }
+
     /// Adds a header. Line breaks in `value` become spaces.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         put_header(&mut self.bytes, name, value.as_bytes());
         self
+    }
+
+    fn headers(self, refusal: &Refusal) -> Self {
+        refusal.headers.iter().fold(self, |response, (name, value)| response.header(name, value))
     }
 
     /// Adds a Contact for each binding that lives at `now`, with the seconds it has left (rounded up).
@@ -235,6 +249,37 @@ fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
+fn put_status(out: &mut Vec<u8>, status: u16, reason: &str) {
+    out.extend_from_slice(b"SIP/2.0 ");
+    put_number(out, status.into());
+    out.push(b' ');
+    put_value(out, reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Sixteen digits.
+fn put_hex(out: &mut Vec<u8>, number: u64) {
+    let digits =
+        (0..16).map(|at| b"0123456789abcdef"[usize::from(number.rotate_left(4 * at + 4).to_le_bytes()[0] & 15)]);
+    out.extend(digits);
+}
+
+/// Two digits of a number below a hundred.
+fn put_pair(out: &mut Vec<u8>, number: u64) {
+    put_number(out, number / 10 % 10);
+    put_number(out, number % 10);
+}
+
+fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+    let IpAddr::V4(v4) = address else { return put(out, format_args!("{address}")) };
+    for (at, octet) in v4.octets().into_iter().enumerate() {
+        if at > 0 {
+            out.push(b'.');
+        }
+        put_number(out, octet.into());
+    }
+}
+
 /// Decimal, without the machinery of `fmt`: several stand in every answer.
 fn put_number(out: &mut Vec<u8>, number: u64) {
     if number >= 10 {
@@ -272,17 +317,19 @@ fn put_date(out: &mut Vec<u8>, at: UnixMillis) {
     let name = |names: &[&'static str], index: u64| {
         usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or_default()
     };
-    put(
-        out,
-        format_args!(
-            "Date: {}, {day:02} {} {year} {:02}:{:02}:{:02} GMT\r\n",
-            name(&DAYS, days % 7),
-            name(&MONTHS, month),
-            second / 3_600,
-            second / 60 % 60,
-            second % 60
-        ),
-    );
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(name(&DAYS, days % 7).as_bytes());
+    out.extend_from_slice(b", ");
+    put_pair(out, day);
+    out.push(b' ');
+    out.extend_from_slice(name(&MONTHS, month).as_bytes());
+    out.push(b' ');
+    put_number(out, year);
+    for (parted, number) in [(b' ', second / 3_600), (b':', second / 60 % 60), (b':', second % 60)] {
+        out.push(parted);
+        put_pair(out, number);
+    }
+    out.extend_from_slice(b" GMT\r\n");
 }
 
 /// Year, month (0–11) and day (1–31) of the day `days` after 1970-01-01, in eras of 400 years that start in March.
@@ -305,6 +352,8 @@ fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
+/// What every response has from its request (RFC 3261 §8.2.6.2).
+const COPIED: [Name; 5] = [Name::Via, Name::From, Name::To, Name::CallId, Name::CSeq];
 /// From the first day of 1970.
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -349,6 +398,17 @@ mod tests {
         assert_eq!(destination, "192.0.2.1:5070");
         assert_eq!(answer(&text, "192.0.2.1:9").0, response, "a retransmission gets the same tag");
         assert_ne!(line(&answer(&text.replace("bK1", "bK2"), "192.0.2.1:9").0, "To"), line(&response, "To"));
+    }
+
+    #[test]
+    fn another_answer_can_be_made_of_the_one_that_was_to_be_sent() {
+        let text = request("SIP/2.0/UDP h;branch=z9hG4bK1 , SIP/2.0/TCP h2\r\nVia: SIP/2.0/UDP\r\n h3;rport");
+        let message = scan(text.as_bytes()).unwrap();
+        let reply = Reply::to(&message, "192.0.2.1:9".parse().unwrap(), &SALT).unwrap();
+        let ok = reply.status(200, "OK").header("Contact", "<sip:c@d>").header("Path", "<sip:e>").date(UnixMillis(0));
+        let refusal = Refusal::new(503, "Not Now", "later").with("Retry-After", "5");
+        let instead = Response::instead_of(&ok.finish(), &refusal).finish();
+        assert_eq!(String::from_utf8(instead), String::from_utf8(reply.refuse(&refusal).finish()));
     }
 
     #[test]

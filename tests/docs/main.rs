@@ -4,7 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod busy;
+mod metrics;
+mod monitoring;
 mod page;
+mod prometheus;
 
 use hookswitch::config::{Auth, Config, Mode};
 use hookswitch::ingest::asterisk;

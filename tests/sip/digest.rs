@@ -291,6 +291,10 @@ async fn who_guesses_is_slowed_down_and_learns_nothing_while_the_office_goes_on(
     assert!(status(&right).contains("503"), "the right one tells no more: {right}");
     assert!(status(&sign_in(&thief, registrar, "102", "another", 1).await.1).contains("200"), "of the same office");
     assert!(refusals(&daemon, "attempts_aor").await >= 4.0);
+    let log = daemon.output();
+    let named: Vec<&str> = log.lines().filter(|line| line.contains("too many attempts")).collect();
+    assert!(named.iter().all(|line| line.contains("127.0.0.1")), "{named:?}");
+    assert!((1..4).contains(&named.len()), "the log names them, and not at each try: {named:?}");
 }
 
 #[tokio::test]

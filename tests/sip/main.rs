@@ -1,8 +1,10 @@
 //! SIP listeners through the real binary's sockets.
 
+mod burst;
 mod connections;
 mod digest;
 mod hep;
+mod keepalive;
 mod mirror;
 mod registrar;
 mod registration;

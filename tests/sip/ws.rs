@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::keepalive::answer;
 use crate::support::api::text;
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
@@ -119,6 +120,26 @@ async fn a_closed_socket_takes_its_bindings_along() {
         drop(socket);
         daemon.api().device("101", "disconnected").await;
     }
+}
+
+#[tokio::test]
+async fn a_phone_in_a_browser_is_asked_over_its_connection_whether_it_lives() {
+    let folder = Folder::new("sip");
+    let certificate = Certificate::make(&folder);
+    let daemon = web(&folder, &certificate, "[registrar]\nkeepalive_s = 1\nkeepalive_misses = 0\n").await;
+    let stream = certificate.connect(daemon.listening("web", "wss")).await;
+    let mut socket = upgrade(stream, "sip", None).await.unwrap().0;
+    socket.send(Message::text(register("WSS", "101", 1))).await.unwrap();
+    assert_eq!(status(&heard(&mut socket).await.unwrap()), "SIP/2.0 200 OK");
+    let device = daemon.api().device("101", "connected").await;
+    until("it is asked, and its answer shows in its health", async || {
+        let options = heard(&mut socket).await.unwrap();
+        assert_eq!(status(&options), "OPTIONS sip:101@df7jal23ls0d.invalid;transport=ws SIP/2.0");
+        socket.send(Message::text(answer(&options, "200 OK"))).await.unwrap();
+        let health = daemon.api().get(&format!("/v1/devices/{}/health", text(&device["id"]))).await;
+        (health["reachable"] == true).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ pub fn binding(registry: &Registry, user: &str, source: BindingSource, expires_m
 }
 
 pub fn target<'a>(defaults: &Defaults, user: &'a str) -> Target<'a> {
-    Target { account: defaults.account, pbx: defaults.pbx, user: Cow::Borrowed(user) }
+    Target::new(defaults.account, defaults.pbx, Cow::Borrowed(user))
 }
 
 /// A phone registers with us for an hour; what its 200 waits for.

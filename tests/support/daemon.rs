@@ -146,6 +146,16 @@ impl Daemon {
         self.process.signal("HUP");
     }
 
+    /// Has it stand still (SIGSTOP); what is sent to it waits in the system.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Undoes [`Daemon::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         self.process.kill();

@@ -4,9 +4,11 @@
 //! same, judged by the same hashes, and answered the same.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::config;
-use crate::model::{DeviceId, Ha1};
+use crate::model::{DeviceId, Ha1, Tick, canonical_user};
 use crate::registry::Target;
 use crate::sip::digest::{self, Algorithm, Authorization, AuthorizationFault};
 use crate::sip::syntax::unfold;
@@ -29,6 +31,8 @@ pub(super) struct Auth {
     opaque: String,
     /// Tells one request from another.
     prints: RandomState,
+    /// When somebody was last named who tries too often; 0 = never.
+    named_at: AtomicU64,
 }
 
 /// What makes our nonces ours.
@@ -50,6 +54,7 @@ impl Auth {
             decoy,
             opaque: format!("{:032x}", u128::from_be_bytes(opaque)),
             prints: RandomState::new(),
+            named_at: AtomicU64::new(0),
         }
     }
 
@@ -78,7 +83,7 @@ impl Auth {
         let Ok(nonce) = self.nonces.read(shown.nonce, source, now) else {
             return Err(self.challenge(core, request, actor, Some(Stale)));
         };
-        let whose = Target { user: crate::model::canonical_user(shown.username), ..target.clone() }.device();
+        let whose = Target::new(target.account, target.pbx, canonical_user(shown.username)).device();
         self.allow(core, request, whose)?;
         let known = core.registry.ha1(whose, &self.realm);
         let proved = shown.is_proof_of(known.as_ref().unwrap_or(&self.decoy), "REGISTER");
@@ -146,11 +151,22 @@ impl Auth {
         if is_trusted(core, request) {
             return Ok(());
         }
-        let allowed = self.attempts.allows(aor, request.peer.source.ip(), request.now.tick);
+        let (source, now) = (request.peer.source.ip(), request.now.tick);
+        let allowed = self.attempts.allows(aor, source, now);
         // Not 403, which phones take for a wrong password and then give up.
         allowed.map_err(|TooMany(label)| {
+            self.name(source, label, now);
             Refusal::new(503, "Too Many Attempts", label).with("Retry-After", TOO_MANY_RETRY_AFTER_S)
         })
+    }
+
+    /// Tells the operator who it is that tries too often, now and then: they go on for hours.
+    fn name(&self, source: IpAddr, label: &'static str, now: Tick) {
+        let last = self.named_at.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.0.saturating_sub(last) >= NAMED_EVERY_MS;
+        if is_due && self.named_at.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(%source, reason = label, "too many attempts to register without the right password; they get 503");
+        }
     }
 
     fn charge(&self, core: &Core, request: &Request<'_, '_>, attempt: Attempt, aor: DeviceId) {
@@ -167,6 +183,8 @@ fn is_trusted(core: &Core, request: &Request<'_, '_>) -> bool {
 
 /// Longer than a phone's own retries.
 const TOO_MANY_RETRY_AFTER_S: &str = "60";
+/// As often as the log may say it.
+const NAMED_EVERY_MS: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {
@@ -201,11 +219,11 @@ mod tests {
             let registry: Arc<Registry> = Registry::open(store, clock.clone(), Limits::default()).await.unwrap();
             let defaults = registry.ensure_defaults().unwrap();
             let (account, pbx, now) = (defaults.account, defaults.pbx, clock.now());
-            let config = config::Config::default().registrar;
+            let config = config::Config::default();
             let device = registry.create_device(account, pbx, "101", now).unwrap().device.id;
             registry.create_device(account, pbx, "102", now).unwrap();
-            let ha1 = digest::ha1("101", &config.realm, "s3cret");
-            let realm = config.realm.as_str().into();
+            let ha1 = digest::ha1("101", &config.registrar.realm, "s3cret");
+            let realm = config.registrar.realm.as_str().into();
             registry.set_secret(DeviceSecret { device, account, realm, ha1, set_at: now.unix }).unwrap();
             let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
             let core = Core::new(&registry, sites, &config, Salt([1; 16]), Seed([7; 64]));
@@ -226,7 +244,7 @@ mod tests {
                 message: &message,
                 method: Method::Register,
                 reply: &reply,
-                peer: &Peer { source, transport: Transport::Udp, flow: None },
+                peer: &Peer { source, transport: Transport::Udp, flow: None, socket: None },
                 pbx: self.pbx,
                 now: self.clock.now(),
                 has_room: true,

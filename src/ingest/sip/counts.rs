@@ -79,14 +79,15 @@ const METHODS: [&str; 16] = [
     "OTHER",
 ];
 
-/// Status codes we answer with, and what happens to what is not answered.
-const OUTCOMES: [&str; 26] = [
+/// Status codes we answer with, and what happens to what is not answered. `answer`: to a question of ours.
+const OUTCOMES: [&str; 27] = [
     "200",
     "observed",
     "malformed",
     "duplicate",
     "ignored",
     "keepalive",
+    "answer",
     "302",
     "400",
     "401",

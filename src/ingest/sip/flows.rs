@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::quality::RandomState;
@@ -14,6 +14,7 @@ use crate::model::{Binding, BindingSource, DeviceId, Now, Tick, Transport};
 use crate::registry::Registry;
 
 use super::front::dropped;
+use super::mail::Mail;
 
 /// A connection, told from every other of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,8 @@ pub(super) struct Flows {
     holders: DashMap<Registration, Holder, RandomState>,
     /// The same from the other side. A connection over which nobody registered has no entry.
     held: DashMap<FlowId, BTreeSet<Registration>, RandomState>,
+    /// The letter boxes of those that are open.
+    mails: DashMap<FlowId, Arc<Mail>, RandomState>,
     /// Closed ones in the order of the end of their grace, which is equally long for all.
     closed: Mutex<VecDeque<(Tick, FlowId)>>,
     hasher: RandomState,
@@ -52,14 +55,27 @@ impl Flows {
             opened: AtomicU64::new(0),
             holders: DashMap::default(),
             held: DashMap::default(),
+            mails: DashMap::default(),
             closed: Mutex::default(),
             hasher: RandomState::default(),
         }
     }
 
-    /// A new connection.
-    pub(super) fn open(&self) -> FlowId {
-        FlowId(self.opened.fetch_add(1, Ordering::Relaxed))
+    /// A new connection, with its letter box where it may be asked something.
+    pub(super) fn open(&self, mail: Option<Arc<Mail>>) -> FlowId {
+        let flow = FlowId(self.opened.fetch_add(1, Ordering::Relaxed));
+        if let Some(mail) = mail {
+            self.mails.insert(flow, mail);
+        }
+        flow
+    }
+
+    /// The letter box of the connection that a binding last came over, while that is open.
+    pub(super) fn mail(&self, device: DeviceId, binding: &Binding) -> Option<Arc<Mail>> {
+        let call_id = self.hash(&binding.call_id);
+        let holder = *self.holders.get(&(device, call_id))?;
+        self.held_by(binding, call_id, holder).then_some(())?;
+        self.mails.get(&holder.flow).map(|mail| mail.clone())
     }
 
     /// How a Call-ID is remembered.
@@ -99,6 +115,7 @@ impl Flows {
 
     /// `flow` was closed.
     pub(super) fn closed(&self, flow: FlowId, now: Tick) {
+        self.mails.remove(&flow);
         if self.held.contains_key(&flow) {
             self.queue().push_back((now + self.grace_ms, flow));
         }
@@ -113,7 +130,8 @@ impl Flows {
                     continue;
                 };
                 let (device, call_id) = registration;
-                registry.connection_closed(device, |binding| self.held_by(binding, call_id, holder), now);
+                let is_held = |binding: &Binding| self.held_by(binding, call_id, holder);
+                registry.end_bindings(device, is_held, "connection_closed", now);
             }
         }
     }

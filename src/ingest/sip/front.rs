@@ -17,6 +17,8 @@ use super::auth::{Auth, Seed};
 use super::counts::{self, Counts};
 use super::flows::{FlowId, Flows};
 use super::hep::Hep;
+use super::keepalive::Keepalives;
+use super::mail::Mail;
 use super::mirror::{Mirror, Origin};
 use super::peers::Peers;
 use super::publications::Publications;
@@ -36,6 +38,8 @@ pub(super) struct Core {
     pub publications: Publications,
     /// Of all registrars: a phone may come back on another listener.
     pub flows: Flows,
+    /// Of all registrars.
+    pub keepalive: Keepalives,
 }
 
 /// One named listener, shared by its sockets and connections.
@@ -58,6 +62,8 @@ pub(super) struct Peer {
     pub transport: Transport,
     /// The connection, where there is one.
     pub flow: Option<FlowId>,
+    /// The registrar's UDP socket it came to, where it is one.
+    pub socket: Option<u16>,
 }
 
 /// What to do about a message. Over a stream the answer goes back on its connection, over UDP to `to`.
@@ -108,13 +114,8 @@ enum Desk {
 }
 
 impl Core {
-    pub(super) fn new(
-        registry: &Arc<Registry>,
-        sites: Sites,
-        registrar: &config::Registrar,
-        salt: Salt,
-        seed: Seed,
-    ) -> Self {
+    pub(super) fn new(registry: &Arc<Registry>, sites: Sites, config: &config::Config, salt: Salt, seed: Seed) -> Self {
+        let registrar = &config.registrar;
         let policy = Policy {
             expires_min_s: registrar.expires_min_s,
             expires_default_s: registrar.expires_default_s,
@@ -133,6 +134,7 @@ impl Core {
             auth: Auth::new(registrar, seed),
             publications: Publications::new(),
             flows: Flows::new(u64::from(registrar.connection_grace_s) * 1000),
+            keepalive: Keepalives::new(registrar, &config.limits),
         }
     }
 
@@ -219,9 +221,16 @@ impl Front {
         &self.listener.origins
     }
 
-    /// A new connection from `source`.
-    pub(super) fn connected(&self, source: SocketAddr, transport: Transport) -> Peer {
-        Peer { source, transport, flow: Some(self.core.flows.open()) }
+    /// A new connection from `source` to our `local`, and the letter box it has to look into, if it has one.
+    pub(super) fn connected(
+        &self,
+        source: SocketAddr,
+        local: Option<SocketAddr>,
+        transport: Transport,
+    ) -> (Peer, Option<Arc<Mail>>) {
+        let local = local.filter(|_| matches!(self.desk, Desk::Registrar(_)));
+        let mail = local.map(|local| Arc::new(Mail::new(local, source)));
+        (Peer { source, transport, flow: Some(self.core.flows.open(mail.clone())), socket: None }, mail)
     }
 
     /// The connection of `peer` was closed, and not because we end.
@@ -270,7 +279,7 @@ impl Front {
                 self.answer(&request, label)
             }
             Err(reason) => {
-                self.unanswerable(&message, pbx, now, reason, label);
+                self.unanswerable(&message, peer, pbx, now, reason, label);
                 Answer::Silence
             }
         }
@@ -299,14 +308,11 @@ impl Front {
         stored
     }
 
-    /// The 503 for a request whose change was not known to be stored in time (promise 4); none when it can't be
-    /// answered.
-    pub(super) fn not_stored(&self, bytes: &[u8], peer: &Peer) -> Option<(Vec<u8>, SocketAddr)> {
-        let message = scan(bytes).ok()?;
-        let reply = Reply::to(&message, peer.source, &self.core.salt).ok()?;
+    /// The 503 in place of a reply whose change was not known to be stored in time (promise 4).
+    pub(super) fn not_stored(&self, held: &Held) -> Vec<u8> {
         let refusal = unavailable("Not Known To Be Stored", "not_stored");
-        self.refused(&refusal, message.method().map_or("none", Method::known));
-        Some((reply.refuse(&refusal).finish(), reply.destination()))
+        self.refused(&refusal, held.method);
+        Response::instead_of(&held.bytes, &refusal).finish()
     }
 
     fn answer(&self, request: &Request<'_, '_>, label: &'static str) -> Answer {
@@ -348,8 +354,21 @@ impl Front {
         self.counts.add("none", "malformed");
     }
 
-    fn unanswerable(&self, message: &Message<'_>, pbx: PbxId, now: Now, reason: Unanswerable, label: &'static str) {
+    fn unanswerable(
+        &self,
+        message: &Message<'_>,
+        peer: &Peer,
+        pbx: PbxId,
+        now: Now,
+        reason: Unanswerable,
+        label: &'static str,
+    ) {
         match (&self.desk, reason) {
+            (Desk::Registrar(_), Unanswerable::Response)
+                if self.core.keepalive.answered(&self.core.registry, message, peer, now) =>
+            {
+                self.counts.add(label, "answer");
+            }
             (Desk::Replica(_), Unanswerable::Ack) => {
                 super::replica::observe(&self.core, message, pbx, now);
                 self.counts.add(label, "observed");

@@ -41,13 +41,13 @@ impl Intake {
     #[must_use]
     pub fn new(listener: &config::Listener, registry: &Arc<Registry>, sites: Sites) -> Self {
         // Only answers are salted, and here are none.
-        let core = Core::new(registry, sites, &config::Config::default().registrar, Salt([0; 16]), Seed([0; 64]));
+        let core = Core::new(registry, sites, &config::Config::default(), Salt([0; 16]), Seed([0; 64]));
         Self { hep: Hep::new(listener), core }
     }
 
     /// Takes in one packet from `source`; the answer is the SIP method inside and what became of it.
     pub fn take(&self, packet: &[u8], source: SocketAddr, now: Now) -> (&'static str, &'static str) {
-        self.hep.handle(&self.core, packet, &Peer { source, transport: Transport::Udp, flow: None }, now)
+        self.hep.handle(&self.core, packet, &Peer { source, transport: Transport::Udp, flow: None, socket: None }, now)
     }
 }
 

@@ -7,10 +7,13 @@
 mod attempts;
 mod auth;
 mod counts;
+mod datagrams;
 mod flows;
 mod front;
 mod heard;
 mod hep;
+mod keepalive;
+mod mail;
 mod mirror;
 mod nonces;
 mod peers;
@@ -27,6 +30,7 @@ mod tcp;
 mod tls;
 mod transactions;
 mod udp;
+mod ways;
 mod wire;
 mod ws;
 
@@ -124,10 +128,13 @@ impl Listeners {
         let mut seed = [0; 64];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         warn_of_void_secrets(registry, &config.registrar.realm);
-        let core = Arc::new(Core::new(registry, sites, &config.registrar, Salt(salt), Seed(seed)));
+        let core = Arc::new(Core::new(registry, sites, config, Salt(salt), Seed(seed)));
         let answers = |mode| matches!(mode, config::Mode::Registrar | config::Mode::Replica);
         if self.bound.iter().any(|(listener, _)| answers(listener.mode)) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
+        }
+        if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Registrar) {
+            tasks.spawn(keepalive::run(core.clone(), clock.clone(), stop.clone()));
         }
         for (listener, sockets) in self.bound {
             let handshake = listener.certificate.clone().map(|certificate| {
@@ -138,14 +145,19 @@ impl Listeners {
                 handshake
             });
             let committed = registry.committed_watch();
+            let registrar = (listener.mode == config::Mode::Registrar).then(|| listener.clone());
             let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
             let front = Arc::new(front);
             for socket in sockets {
                 match socket {
                     Bound::Udp(socket) => {
                         socket::note_receive_buffer(&front.name, &socket, &front.limits);
-                        let socket = tokio::net::UdpSocket::from_std(socket)?;
-                        tasks.spawn(udp::serve(front.clone(), socket, stop.clone()));
+                        let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
+                        let number = match &registrar {
+                            Some(listener) => core.keepalive.doors.open(&socket, listener)?,
+                            None => None,
+                        };
+                        tasks.spawn(udp::serve(front.clone(), socket, number, stop.clone()));
                     }
                     Bound::Stream(socket, protocol) => {
                         let listener = tokio::net::TcpListener::from_std(socket)?;

@@ -31,20 +31,18 @@ impl Peers {
 
     /// The PBX whose networks hold `address`.
     pub(super) fn claimed(&self, address: IpAddr) -> Option<PbxId> {
-        let table = self.table();
-        table.networks.iter().find(|(network, _)| network.contains(address)).map(|(_, pbx)| *pbx)
+        self.table().claimed(address)
     }
 
     /// The PBX whose networks hold `address`, else the one called `name`, else, when no name is given, the default one.
     pub(super) fn pbx_of(&self, address: IpAddr, name: Option<&str>) -> Option<PbxId> {
-        self.claimed(address).or_else(|| self.named(name))
+        let table = self.table();
+        table.claimed(address).or_else(|| table.named(name))
     }
 
     /// The PBX called `name`; without a name the default one.
     pub(super) fn named(&self, name: Option<&str>) -> Option<PbxId> {
-        let table = self.table();
-        let Some(name) = name else { return table.default };
-        table.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, pbx)| *pbx)
+        self.table().named(name)
     }
 
     fn table(&self) -> Arc<Table> {
@@ -59,6 +57,15 @@ impl Peers {
 }
 
 impl Table {
+    fn claimed(&self, address: IpAddr) -> Option<PbxId> {
+        self.networks.iter().find(|(network, _)| network.contains(address)).map(|(_, pbx)| *pbx)
+    }
+
+    fn named(&self, name: Option<&str>) -> Option<PbxId> {
+        let Some(name) = name else { return self.default };
+        self.names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, pbx)| *pbx)
+    }
+
     fn read(registry: &Registry) -> Self {
         // Read before the rows: a change in between makes the next look-up read them again.
         let version = registry.pbxs.version();

@@ -1,9 +1,9 @@
 //! Who may register whom here, and what an account grants.
 
-use crate::model::{DeviceId, RegistrationSettings};
+use crate::model::{DeviceId, RegistrationSettings, canonical_host, canonical_user};
 use crate::registry::Target;
-use crate::sip::registrar::Policy;
-use crate::sip::{Refusal, Uri};
+use crate::sip::registrar::{Policy, RegisterRequest};
+use crate::sip::{Refusal, Scheme, Uri};
 
 use super::front::{Core, Request};
 
@@ -15,13 +15,24 @@ use super::front::{Core, Request};
 pub(super) fn check(
     core: &Core,
     request: &Request<'_, '_>,
+    wanted: &RegisterRequest<'_>,
     target: &Target<'_>,
     settings: Option<&RegistrationSettings>,
 ) -> Result<DeviceId, Refusal> {
     // `sip::check` has read it before.
     let domain = Uri::parse(request.message.request_uri().unwrap_or_default()).map(|uri| uri.host).unwrap_or_default();
-    core.resolve(request.pbx, &target.user, domain)?;
-    let from = request.message.from()?.uri.key();
+    // Nearly always all three name the same, and who that is has been found already.
+    if canonical_host(domain) != wanted.host {
+        core.resolve(request.pbx, &target.user, domain)?;
+    }
+    let from = request.message.from()?.uri;
+    if matches!(from.scheme, Scheme::Sip | Scheme::Sips)
+        && from.user.is_some_and(|user| canonical_user(user) == wanted.user)
+        && canonical_host(from.host) == wanted.host
+    {
+        return Ok(target.device());
+    }
+    let from = from.key();
     let actor = core.registry.resolve(request.pbx, &from.user, &from.host);
     let actor = actor.filter(|actor| actor.account == target.account);
     let may = |user: &str| settings.is_some_and(|settings| settings.third_parties.iter().any(|one| one == user));

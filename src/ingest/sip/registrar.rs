@@ -56,7 +56,7 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
     let target = core.resolve(request.pbx, &wanted.user, &wanted.host)?;
     let account = core.registry.accounts.get(target.account);
     let settings = account.as_ref().map(|account| &account.value.settings.registration);
-    let actor = permission::check(core, request, &target, settings)?;
+    let actor = permission::check(core, request, &wanted, &target, settings)?;
     // Whoever has set a password expects it to be asked for, whatever else the listener lets in.
     let has_secret = |device| core.registry.has_secret(device);
     if auth == config::Auth::Digest || has_secret(actor) || (actor != target.device() && has_secret(target.device())) {
@@ -67,18 +67,23 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));
     }
+    let pulse = core.keepalive.pulse(settings);
     let ok = request.reply.status(200, "OK");
     let (response, seq) = core.register(
         &target,
         BindingSource::Registrar,
         request.now,
         |known| decide(known, &wanted, &policy, request.now),
-        |bindings| (ok.contacts(bindings, request.now), call_ids(core, request, bindings)),
+        |bindings| {
+            let contacts = core.keepalive.contacts(pulse, bindings, &wanted);
+            (ok.contacts(bindings, request.now), call_ids(core, request, bindings), contacts)
+        },
     )?;
-    let (response, live) = response;
+    let (response, live, contacts) = response;
+    core.keepalive.registered(pulse, target.device(), &contacts, request.peer, request.now);
     // A REGISTER that came through a proxy says nothing of the phone's own connection.
-    let is_direct = wanted.path.is_none() && request.message.via_count() == 1;
-    if let (Some(flow), true, false) = (request.peer.flow, is_direct, wanted.contacts == Contacts::Query) {
+    let is_direct = || wanted.path.is_none() && request.message.via_count() == 1;
+    if let Some(flow) = request.peer.flow.filter(|_| wanted.contacts != Contacts::Query && is_direct()) {
         let registration = (core.flows.hash(wanted.call_id), wanted.cseq);
         core.flows.registered((flow, request.peer.transport), target.device(), registration, &live);
     }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::datagrams::count_lost;
 use crate::config::{self, Bind, Limits};
 
 /// A bound socket that is not served yet: all are bound before the first is served, so that a taken port stops the
@@ -85,7 +86,9 @@ fn udp(address: SocketAddr, limits: &Limits) -> io::Result<UdpSocket> {
     socket.set_recv_buffer_size(wanted_kib.saturating_mul(1024))?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    let socket = socket.into();
+    count_lost(&socket);
+    Ok(socket)
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpListener> {

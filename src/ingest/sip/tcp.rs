@@ -15,6 +15,7 @@ use crate::model::{Now, Tick, Transport};
 use crate::sip::frame::PONG;
 
 use super::front::{Answer, Front, Held, Peer};
+use super::mail::Mail;
 use super::pending::Pending;
 use super::tls::Handshake;
 use super::wire::{Next, Stream, Wire};
@@ -47,7 +48,8 @@ impl Door {
                         continue;
                     }
                     let Some(seat) = census.seat(source.ip()) else { continue };
-                    let visitor = Visitor { front: front.clone(), source, protocol, seat };
+                    let local = stream.local_addr().ok();
+                    let visitor = Visitor { front: front.clone(), source, local, protocol, seat };
                     connections.spawn(visitor.enter(stream, handshake.clone(), stop.clone()));
                 }
                 Err(error) => {
@@ -68,6 +70,7 @@ impl Door {
 struct Visitor {
     front: Arc<Front>,
     source: SocketAddr,
+    local: Option<SocketAddr>,
     protocol: Protocol,
     seat: Seat,
 }
@@ -109,18 +112,13 @@ struct Connection<W> {
     front: Arc<Front>,
     wire: W,
     peer: Peer,
+    mail: Option<Arc<Mail>>,
     seat: Seat,
-    pending: Pending<Waiting>,
-    /// Bytes of the requests whose replies wait.
+    pending: Pending<Held>,
+    /// Bytes of the replies that wait.
     pending_bytes: usize,
     /// When the peer must have said more: the idle time, or the time a begun message has to become whole.
     deadline: Tick,
-}
-
-/// A reply that waits, and the request it answers, should its time run out.
-struct Waiting {
-    held: Held,
-    request: bytes::Bytes,
 }
 
 /// Why a connection ends.
@@ -133,11 +131,11 @@ enum End {
 
 impl<W: Wire> Connection<W> {
     fn new(visitor: Visitor, wire: W, transport: Transport) -> Self {
-        let Visitor { front, source, seat, .. } = visitor;
+        let Visitor { front, source, local, seat, .. } = visitor;
         let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
         let deadline = front.clock.now().tick + front.limits.idle_ms();
-        let peer = front.connected(source, transport);
-        Self { front, wire, peer, seat, pending, pending_bytes: 0, deadline }
+        let (peer, mail) = front.connected(source, local, transport);
+        Self { front, wire, peer, mail, seat, pending, pending_bytes: 0, deadline }
     }
 
     async fn run(mut self, stop: CancellationToken) {
@@ -174,6 +172,7 @@ impl<W: Wire> Connection<W> {
                     }
                     self.take(was_between).await?;
                 }
+                () = came(self.mail.as_deref()), if !stopping => self.deliver(),
                 changed = committed.changed(), if holding => if changed.is_err() {
                     // The journal is gone, so nothing that waits can be committed any more; the deadlines answer.
                     tokio::time::sleep(wait).await;
@@ -226,31 +225,32 @@ impl<W: Wire> Connection<W> {
             Answer::Silence => {}
             Answer::Now { bytes, .. } => self.wire.owe(&bytes),
             Answer::Held(held) => {
-                self.pending_bytes += message.len();
-                self.pending.hold(held.seq, Waiting { held, request: message.clone() }, now.tick);
+                self.pending_bytes += held.bytes.len();
+                self.pending.hold(held.seq, held, now.tick);
             }
+        }
+    }
+
+    /// What we ask the peer ourselves.
+    fn deliver(&mut self) {
+        for letter in self.mail.iter().flat_map(|mail| mail.take()) {
+            self.wire.owe(&letter);
         }
     }
 
     fn flush(&mut self, watermark: u64) {
-        while let Some(waiting) = self.pending.committed(watermark) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
-            if self.front.is_released(&waiting.held) {
-                self.wire.owe(&waiting.held.bytes);
+        while let Some(held) = self.pending.committed(watermark) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(held.bytes.len());
+            if self.front.is_released(&held) {
+                self.wire.owe(&held.bytes);
             } else {
-                self.apologise(&waiting);
+                self.wire.owe(&self.front.not_stored(&held));
             }
         }
         let now = self.front.clock.now().tick;
-        while let Some(waiting) = self.pending.overdue(now) {
-            self.pending_bytes = self.pending_bytes.saturating_sub(waiting.request.len());
-            self.apologise(&waiting);
-        }
-    }
-
-    fn apologise(&mut self, waiting: &Waiting) {
-        if let Some((reply, _)) = self.front.not_stored(&waiting.request, &self.peer) {
-            self.wire.owe(&reply);
+        while let Some(held) = self.pending.overdue(now) {
+            self.pending_bytes = self.pending_bytes.saturating_sub(held.bytes.len());
+            self.wire.owe(&self.front.not_stored(&held));
         }
     }
 
@@ -264,6 +264,13 @@ impl<W: Wire> Connection<W> {
             Ok(Err(_)) => Err(End::Peer),
             Err(_) => Err(End::Us("write_wait")),
         }
+    }
+}
+
+async fn came(mail: Option<&Mail>) {
+    match mail {
+        Some(mail) => mail.came().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,7 +1,6 @@
 //! A UDP socket: drains what waits, answers in a batch, and outlives whatever arrives.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +9,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{Now, Transport};
 
+use super::datagrams::{self, Inbox, Outbox};
 use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
 
-/// Serves `socket` until `stop`, then sends what still waits for its commit, in the bounded time each has.
-pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: CancellationToken) {
+/// Serves `socket`, which keepalives know by `number`, until `stop`; then sends what still waits for its commit, in the
+/// bounded time each has.
+pub(super) async fn serve(front: Arc<Front>, socket: Arc<UdpSocket>, number: Option<u16>, stop: CancellationToken) {
     let pending = Pending::new(front.pending_max(), front.limits.commit_wait_ms.into());
     let gauge = metrics::gauge!("hookswitch_sip_pending_replies", "listener" => front.name.clone());
-    let mut line = Line { front, socket, pending, shown: 0, buffer: vec![0; DATAGRAM_BYTES_MAX].into_boxed_slice() };
+    let (inbox, outbox) = (Inbox::new(), Outbox::default());
+    let mut line = Line { front, socket, number, pending, shown: 0, inbox, outbox };
     let mut committed = line.front.committed.clone();
     loop {
         let now = line.front.clock.now();
@@ -50,92 +52,86 @@ pub(super) async fn serve(front: Arc<Front>, socket: UdpSocket, stop: Cancellati
 /// The socket and the replies it owes.
 struct Line {
     front: Arc<Front>,
-    socket: UdpSocket,
-    pending: Pending<Waiting>,
+    socket: Arc<UdpSocket>,
+    number: Option<u16>,
+    pending: Pending<Held>,
     /// What the gauge has been told of `pending`.
     shown: u32,
-    buffer: Box<[u8]>,
-}
-
-/// A reply that waits, and the request it answers, should its time run out.
-struct Waiting {
-    held: Held,
-    peer: Peer,
-    request: Box<[u8]>,
+    inbox: Inbox,
+    outbox: Outbox,
 }
 
 impl Line {
-    /// Reads what waits, up to a batch, so that replies and commits get their turn however fast peers send.
+    /// Reads what waits, up to a bound, so that replies and commits get their turn however fast peers send.
     fn drain(&mut self) {
         let now = self.front.clock.now();
-        for _ in 0..BATCH {
-            match self.socket.try_recv_from(&mut self.buffer) {
-                Ok((length, source)) => self.datagram(length, source, now),
+        for _ in 0..READS {
+            let Self { front, socket, number, pending, inbox, outbox, .. } = self;
+            let read = inbox.read(socket, |bytes, source| {
+                let peer = Peer { source, transport: Transport::Udp, flow: None, socket: *number };
+                take(front, pending, outbox, bytes, &peer, now);
+            });
+            self.send();
+            match read {
+                Ok(read) => {
+                    self.dropped("receive_buffer_full", read.lost);
+                    if !read.more {
+                        return;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => self.survive(&error),
             }
         }
     }
 
-    fn datagram(&mut self, length: usize, source: SocketAddr, now: Now) {
-        let Some(bytes) = self.buffer.get(..length) else { return };
-        if !self.front.admits(source.ip()) {
-            return;
-        }
-        let peer = Peer { source, transport: Transport::Udp, flow: None };
-        match self.front.handle(bytes, &peer, now, self.pending.has_room()) {
-            Answer::Silence => {}
-            Answer::Now { bytes, to } => self.send(&bytes, to),
-            Answer::Held(held) => {
-                self.pending.hold(held.seq, Waiting { held, peer, request: bytes.into() }, now.tick);
-            }
-        }
-    }
-
     /// Sends every reply whose change is committed, and 503 in place of those whose time has run out.
     fn flush(&mut self, watermark: u64) {
-        while let Some(waiting) = self.pending.committed(watermark) {
-            if self.front.is_released(&waiting.held) {
-                self.send(&waiting.held.bytes, waiting.held.to);
-            } else {
-                self.apologise(&waiting);
-            }
+        while let Some(held) = self.pending.committed(watermark) {
+            let stored = self.front.is_released(&held);
+            let reply = if stored { held.bytes } else { self.front.not_stored(&held) };
+            self.outbox.push(reply, held.to);
         }
         let now = self.front.clock.now();
-        while let Some(waiting) = self.pending.overdue(now.tick) {
-            self.apologise(&waiting);
+        while let Some(held) = self.pending.overdue(now.tick) {
+            self.outbox.push(self.front.not_stored(&held), held.to);
         }
+        self.send();
     }
 
-    fn apologise(&self, waiting: &Waiting) {
-        if let Some((reply, to)) = self.front.not_stored(&waiting.request, &waiting.peer) {
-            self.send(&reply, to);
-        }
-    }
-
-    fn send(&self, reply: &[u8], destination: SocketAddr) {
-        match self.socket.try_send_to(reply, destination) {
-            Ok(_) => {}
-            // The phone retransmits, and is answered then; waiting here would hold up all the others.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => dropped("send_buffer_full"),
-            Err(_) => dropped("send_error"),
-        }
+    fn send(&mut self) {
+        let unsent = self.outbox.send(&self.socket);
+        self.dropped("send_buffer_full", unsent.full);
+        self.dropped("send_error", unsent.failed);
     }
 
     /// ICMP errors of earlier replies surface here. They concern one peer; the socket serves the others.
     fn survive(&self, error: &io::Error) {
-        dropped("receive_error");
+        self.dropped("receive_error", 1);
         tracing::debug!(listener = %self.front.name, %error, "receiving failed; going on");
+    }
+
+    fn dropped(&self, reason: &'static str, count: usize) {
+        if count > 0 {
+            let place = if self.front.is_wrapped() { "hep" } else { "sip_udp" };
+            metrics::counter!("hookswitch_dropped_total", "where" => place, "reason" => reason).increment(count as u64);
+        }
     }
 }
 
-fn dropped(reason: &'static str) {
-    metrics::counter!("hookswitch_dropped_total", "where" => "sip_udp", "reason" => reason).increment(1);
+/// Judges one datagram, and keeps what has to be said to it.
+fn take(front: &Front, pending: &mut Pending<Held>, outbox: &mut Outbox, bytes: &[u8], peer: &Peer, now: Now) {
+    if !front.admits(peer.source.ip()) {
+        return;
+    }
+    match front.handle(bytes, peer, now, pending.has_room()) {
+        Answer::Silence => {}
+        Answer::Now { bytes, to } => outbox.push(bytes, to),
+        Answer::Held(held) => pending.hold(held.seq, held, now.tick),
+    }
 }
 
-/// The longest payload UDP can carry.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
-/// Datagrams read before replies are looked at again.
-const BATCH: usize = 512;
+/// Batches read before replies that a commit has freed are looked at.
+const READS: usize = 512 / datagrams::BATCH;
 /// Woken now and then with nothing to do.
 const IDLE: Duration = Duration::from_mins(1);
