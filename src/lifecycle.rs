@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::Bounded;
+use crate::census::{Bounds, Census};
 use crate::clock::Clock;
 use crate::config::{self, Config, SECRET_KEY};
 use crate::data_dir::{DataDir, DataDirError};
@@ -285,9 +286,10 @@ fn serve(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
+    let census = Census::new("http", Bounds::of_http(limits));
     for listener in listeners {
         let service = router.clone().into_make_service();
-        let listener = Bounded::new(listener, limits);
+        let listener = Bounded::new(listener, census.clone());
         let stop = stop.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;

@@ -56,29 +56,30 @@ pub struct Limits {
     /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503. Default 800, so that the
     /// answer is there within a second (promise 4).
     pub commit_wait_ms: u32,
-    /// `connections_max`: connections of one TCP, TLS or WebSocket address. Default 10 000.
+    /// `connections_max`: connections to all TCP, TLS and WebSocket addresses together. Default 10 000.
     pub connections_max: u32,
-    /// `connections_per_source_max`: of them, from one address. Default 1000.
+    /// `connections_per_source_max`: of them, from one source: an IPv4 address or a /64 of IPv6. Default 1000.
     pub connections_per_source_max: u32,
     /// `connection_idle_s`: a connection silent for this long is closed. Default 7500 (the longest default
     /// registration and some grace).
     pub connection_idle_s: u32,
-    /// `http_connections_max`: connections of one HTTP address. Default 20 000.
+    /// `http_connections_max`: connections to all addresses of the API together; the operator's pages have as many of their
+    /// own. Default 20 000.
     pub http_connections_max: u32,
-    /// `http_connections_per_source_max`: of them, from one address. Default 20 000, since a proxy is one source.
+    /// `http_connections_per_source_max`: of them, from one source. Default 20 000, since a proxy is one.
     pub http_connections_per_source_max: u32,
     /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must the handshakes of TLS
     /// and WebSocket. Default 10.
     pub message_wait_s: u32,
-    /// `unfinished_max`: connections of one address that have sent a part of a message; the next one to do so is closed.
+    /// `unfinished_max`: of all SIP connections, those that have sent a part of a message; the next one to do so is closed.
     /// Default 2000.
     pub unfinished_max: u32,
-    /// `unfinished_per_source_max`: of them, from one address. Default 200.
+    /// `unfinished_per_source_max`: of them, from one source. Default 200.
     pub unfinished_per_source_max: u32,
-    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and replies
-    /// that wait for a commit. Who would pass it is closed. Default 65 536.
+    /// `held_kib_max`: what all SIP connections may make us hold: parts of messages, replies that wait for a commit, and what
+    /// a peer does not read. Who would pass it is closed. Default 65 536.
     pub held_kib_max: u32,
-    /// `held_kib_per_source_max`: of that, from one address. Default 8192.
+    /// `held_kib_per_source_max`: of that, from one source. Default 8192.
     pub held_kib_per_source_max: u32,
     /// `certificate_check_s`: how often the files of TLS certificates are looked at. A change is taken up when it has stood
     /// for one more look, so that a half-written pair is not. Default 10.

@@ -1,15 +1,17 @@
 //! An address for connections: accepts within limits; each connection is a task of its own, so that none holds up another.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::census::{Bounds, Census, Seat};
+use crate::census::Seat;
 use crate::config::Protocol;
 use crate::model::{Now, Tick, Transport};
 use crate::sip::frame::PONG;
@@ -35,7 +37,6 @@ impl Door {
     pub(super) async fn serve(self, stop: CancellationToken) {
         let Self { front, listener, protocol, handshake } = self;
         let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
-        let census = Census::new("sip_tcp", Bounds::of_sip(&front.limits), gauge);
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -47,7 +48,7 @@ impl Door {
                     if !front.admits(source.ip()) {
                         continue;
                     }
-                    let Some(seat) = census.seat(source.ip()) else { continue };
+                    let Some(seat) = front.seat(source.ip(), &gauge) else { continue };
                     let local = stream.local_addr().ok();
                     let visitor = Visitor { front: front.clone(), source, local, protocol, seat };
                     connections.spawn(visitor.enter(stream, handshake.clone(), stop.clone()));
@@ -254,13 +255,24 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Writes what is owed. A peer that does not read holds up nobody but itself, and that not for long.
+    /// Writes what is owed. A peer that does not read holds up nobody but itself, and that not for long; what it leaves
+    /// with us meanwhile counts as held.
     async fn write(&mut self) -> Result<(), End> {
-        if self.wire.owed() == 0 {
+        let (begun, owed) = (self.wire.begun(), self.wire.owed());
+        if owed == 0 {
             return Ok(());
         }
-        match tokio::time::timeout(WRITE_WAIT, self.wire.send()).await {
-            Ok(Ok(())) => Ok(()),
+        let mut sending = pin!(self.wire.send());
+        // Nearly always the system takes all of it at once, and nothing is to be counted.
+        let sent = match sending.as_mut().now_or_never() {
+            Some(sent) => Ok(sent),
+            None => {
+                self.seat.hold(begun > 0, begun + self.pending_bytes + owed).map_err(End::Us)?;
+                tokio::time::timeout(WRITE_WAIT, sending).await
+            }
+        };
+        match sent {
+            Ok(Ok(())) => self.seat.hold(begun > 0, begun + self.pending_bytes).map_err(End::Us),
             Ok(Err(_)) => Err(End::Peer),
             Err(_) => Err(End::Us("write_wait")),
         }
