@@ -145,12 +145,14 @@ impl Origins {
 
     fn read(section: &mut Section<'_>, mode: Option<Mode>, bind: &[Bind], bind_origin: &Origin) -> Self {
         let socket = bind.iter().find(|bind| matches!(bind.protocol, Protocol::Ws | Protocol::Wss));
-        if let (Some(Mode::Hep), Some(socket)) = (mode, socket) {
-            section.problem(
-                bind_origin,
-                "bind",
-                format!("{socket}: HEP does not go over WebSocket; bind udp, tcp or tls"),
-            );
+        // No PBX copies its messages that way, and a page must not be able to make them up.
+        let copies = match mode {
+            Some(Mode::Hep) => Some("HEP does not go over WebSocket"),
+            Some(Mode::Mirror) => Some("copies do not come over WebSocket"),
+            _ => None,
+        };
+        if let (Some(why), Some(socket)) = (copies, socket) {
+            section.problem(bind_origin, "bind", format!("{socket}: {why}; bind udp, tcp or tls"));
         }
         let origin = section.origin("ws_origins");
         let Some(origins) = section.list("ws_origins", origin_of_pages) else { return Self::default() };
