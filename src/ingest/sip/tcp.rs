@@ -264,12 +264,11 @@ impl<W: Wire> Connection<W> {
         }
         let mut sending = pin!(self.wire.send());
         // Nearly always the system takes all of it at once, and nothing is to be counted.
-        let sent = match sending.as_mut().now_or_never() {
-            Some(sent) => Ok(sent),
-            None => {
-                self.seat.hold(begun > 0, begun + self.pending_bytes + owed).map_err(End::Us)?;
-                tokio::time::timeout(WRITE_WAIT, sending).await
-            }
+        let sent = if let Some(sent) = sending.as_mut().now_or_never() {
+            Ok(sent)
+        } else {
+            self.seat.hold(begun > 0, begun + self.pending_bytes + owed).map_err(End::Us)?;
+            tokio::time::timeout(WRITE_WAIT, sending).await
         };
         match sent {
             Ok(Ok(())) => self.seat.hold(begun > 0, begun + self.pending_bytes).map_err(End::Us),
