@@ -1,4 +1,4 @@
-//! A real phone of the web over both kinds of WebSocket: JsSIP, as `tests/jssip` runs it.
+//! A real phone of the web over both kinds of WebSocket: `JsSIP`, as `tests/jssip` runs it.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ struct Softphone {
 }
 
 impl Softphone {
-    /// Opens a page of `origin`, whose phone `user` registers over `protocol` for as short a time as JsSIP knows.
+    /// Opens a page of `origin`, whose phone `user` registers over `protocol` for as short a time as `JsSIP` knows.
     fn open_on(folder: &Folder, daemon: &Daemon, user: &str, protocol: &str, origin: &str) -> Self {
         let modules = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../jssip/node_modules");
         assert!(modules.join("jssip").is_dir(), "JsSIP is not in {}; .ci/tools installs it", modules.display());
