@@ -1,4 +1,4 @@
-//! `hookswitch serve` and `migrate`.
+//! `hookswitch serve`.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::config::Config;
 use hookswitch::http::secret::Secret;
-use hookswitch::lifecycle::{Daemon, FIRST_TOKEN, open_store};
+use hookswitch::lifecycle::{Daemon, FIRST_TOKEN};
 use hookswitch::telemetry;
 
 /// Serves until SIGTERM or SIGINT; SIGHUP has certificates read again.
@@ -36,14 +36,6 @@ pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     tracing::info!("stopping");
     daemon.stop().await;
     Ok(())
-}
-
-/// Brings the database up to date and ends.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    // SQLite makes its file, not the folder around it.
-    let data_dir = hookswitch::data_dir::DataDir::open(&config.data_dir)?;
-    open_store(config, &data_dir).await?;
-    super::say(format_args!("{} is up to date", config.database.shown()))
 }
 
 /// What listens where, a line each.
