@@ -31,8 +31,8 @@ pub(super) enum Parameter {
     Json(String),
     /// Rows of the log.
     Log(LogRows),
-    /// One number.
-    Number(i64),
+    /// Above the first number, up to the second.
+    Range(i64, i64),
 }
 
 /// Rows of the log, a column each.
@@ -63,7 +63,7 @@ pub(super) fn steps(
     }
     history_steps(items, &mut steps);
     steps.extend(items.iter().filter_map(|item| match item {
-        Item::Forget(last) => Some(Step { statement: FORGET, parameter: Parameter::Number(*last) }),
+        Item::Forget { head, last } => Some(Step { statement: FORGET, parameter: Parameter::Range(*head, *last) }),
         _ => None,
     }));
     let deleted = items.iter().filter_map(|item| match item {
@@ -77,7 +77,7 @@ impl Parameter {
     /// How many executions `SQLite` needs.
     pub(super) fn rows(&self) -> usize {
         match self {
-            Self::None | Self::Json(_) | Self::Number(_) => 1,
+            Self::None | Self::Json(_) | Self::Range(..) => 1,
             Self::Log(rows) => rows.ids.len(),
         }
     }

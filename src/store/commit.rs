@@ -28,8 +28,8 @@ pub(super) enum Item {
     Change { key: DirtyKey, row: Option<Row>, span: Span, place: i64 },
     /// An entry of the history.
     History(History),
-    /// The log up to this row is not needed any more.
-    Forget(i64),
+    /// The log up to `last` is not needed any more; up to `head` it was deleted before.
+    Forget { head: i64, last: i64 },
 }
 
 impl Item {
@@ -37,7 +37,7 @@ impl Item {
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
             Self::Change { key, .. } => Some(key.kind),
-            Self::History(_) | Self::Forget(_) => None,
+            Self::History(_) | Self::Forget { .. } => None,
         }
     }
 }
@@ -88,7 +88,7 @@ impl Journal {
         if !records.upgrade().is_some_and(|records| log.is_untidy(records.devices())) {
             return;
         }
-        let Ok(rows) = sink.oldest(log.head, TIDY_ROWS).await else { return };
+        let Ok(rows) = sink.oldest(log.head, log.rows_to_look_at()).await else { return };
         let (Some((last, _)), Some(records)) = (rows.last(), records.upgrade()) else { return };
         let mut lines = 0;
         for (id, body) in &rows {
@@ -100,7 +100,7 @@ impl Journal {
                 }
             }
         }
-        log.doomed = Some(Doomed { last: *last, lines, seq: self.latest() });
+        log.doom(Doomed { last: *last, lines, seq: self.latest() }, rows.len());
     }
 
     /// Takes a batch and reads its records as they are now.
@@ -128,7 +128,8 @@ impl Journal {
         items.extend(history.into_iter().map(Item::History));
         // Only now: everything that kept these rows from going has been stored by an earlier commit.
         let stored = *self.committed.borrow();
-        items.extend(log.doomed.filter(|doomed| doomed.seq.0 <= stored).map(|doomed| Item::Forget(doomed.last)));
+        let doomed = log.doomed.filter(|doomed| doomed.seq.0 <= stored);
+        items.extend(doomed.map(|doomed| Item::Forget { head: log.head, last: doomed.last }));
         let mut state = self.state();
         state.pending.put_back(rest, Vec::new());
         // What is dirty by now is for later; whatever is numbered below the first of it is in here or committed.
@@ -188,7 +189,7 @@ impl Journal {
         self.state().in_flight = (0, None);
         let keys = batch.items.iter().filter_map(|item| match item {
             Item::Change { key, .. } => Some(*key),
-            Item::History(_) | Item::Forget(_) => None,
+            Item::History(_) | Item::Forget { .. } => None,
         });
         // Before the number is reached: who is woken by it looks here.
         self.refused.forgive(keys, refused);
@@ -208,7 +209,7 @@ impl Journal {
                 Item::Change { key, span, .. } => keys.push((key, span)),
                 Item::History(entry) => history.push(entry),
                 // Still noted where it came from.
-                Item::Forget(_) => {}
+                Item::Forget { .. } => {}
             }
         }
         let mut state = self.state();
@@ -241,9 +242,6 @@ const BATCH_ROWS_MAX: usize = 5_000;
 
 /// About how much text of bindings goes into one commit.
 const BATCH_BYTES_MAX: usize = 16 << 20;
-
-/// Rows of the log looked at together. A commit seldom appends as many, so what goes is more than what comes.
-const TIDY_ROWS: i64 = 512;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);

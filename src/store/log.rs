@@ -19,6 +19,10 @@ pub struct Log {
     pub(super) lines: u64,
     /// Nothing is left of it up to this row.
     pub(super) head: i64,
+    /// Lines written since the oldest rows were last looked at.
+    pub(super) since: u64,
+    /// About how many lines a row has, as far as was seen.
+    pub(super) lines_a_row: u64,
     /// Rows to be deleted; see [`Doomed`].
     pub(super) doomed: Option<Doomed>,
 }
@@ -49,12 +53,30 @@ impl Log {
         self.doomed.is_none() && self.lines > 2 * devices as u64 + SLACK_LINES
     }
 
+    /// How many of the oldest rows to look at: more lines than came since the last time, and yet so few that the commit
+    /// after it is not kept waiting.
+    pub(super) fn rows_to_look_at(&self) -> i64 {
+        let lines = (2 * self.since).clamp(TIDY_LINES_MIN, TIDY_LINES_MAX);
+        let lines_a_row = if self.lines_a_row == 0 { LINES_A_ROW_MAX } else { self.lines_a_row };
+        i64::try_from(lines / lines_a_row).unwrap_or(i64::MAX).max(1)
+    }
+
+    /// Notes which rows will go, and what they held.
+    pub(super) fn doom(&mut self, doomed: Doomed, rows: usize) {
+        self.lines_a_row = (doomed.lines / rows.max(1) as u64).max(1);
+        self.since = 0;
+        self.doomed = Some(doomed);
+    }
+
     /// Notes what a commit wrote and deleted.
     pub(super) fn written(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Change { key, .. } if key.kind == Kind::Bindings => self.lines += 1,
-                Item::Forget(_) => {
+                Item::Change { key, .. } if key.kind == Kind::Bindings => {
+                    self.lines += 1;
+                    self.since += 1;
+                }
+                Item::Forget { .. } => {
                     if let Some(doomed) = self.doomed.take() {
                         self.head = doomed.last;
                         self.lines = self.lines.saturating_sub(doomed.lines);
@@ -126,6 +148,13 @@ const PLACE_BITS: u32 = 16;
 
 /// Void lines that are not worth a look, however few devices there are: some megabytes.
 const SLACK_LINES: u64 = 20_000;
+
+/// Lines looked at together: about what a few commits bring, to some milliseconds' work.
+const TIDY_LINES_MIN: u64 = 1_000;
+const TIDY_LINES_MAX: u64 = 20_000;
+
+/// The most there may be in a row.
+const LINES_A_ROW_MAX: u64 = 500;
 
 /// Room for most phones' lines.
 const LINE_BYTES: usize = 256;
@@ -218,7 +247,7 @@ mod tests {
                             assert_eq!(rows.insert(id, body), None, "a row is written once");
                         }
                     }
-                    Parameter::Number(last) => *rows = rows.split_off(&(last + 1)),
+                    Parameter::Range(head, last) => rows.retain(|id, _| *id <= head || *id > last),
                     Parameter::None | Parameter::Json(_) => {}
                 }
             }

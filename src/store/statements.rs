@@ -152,10 +152,11 @@ pub(super) const APPEND: Statement = Statement {
     postgres: "INSERT INTO bindings_log (id, body) SELECT * FROM UNNEST($1::bigint[], $2::text[])",
 };
 
-/// The oldest rows of the log, up to an id.
+/// The oldest rows of the log, up to an id. What was deleted before is passed over, for on Postgres it is in the index until
+/// somebody tidies that up.
 pub(super) const FORGET: Statement = Statement {
-    sqlite: "DELETE FROM bindings_log WHERE id <= $1",
-    postgres: "DELETE FROM bindings_log WHERE id <= $1",
+    sqlite: "DELETE FROM bindings_log WHERE id > $1 AND id <= $2",
+    postgres: "DELETE FROM bindings_log WHERE id > $1 AND id <= $2",
 };
 
 /// Reads the oldest rows of the log. What was deleted before is passed over, for on Postgres it may still be in the index.

@@ -112,7 +112,7 @@ async fn run_sqlite(connection: &mut SqliteConnection, step: &Step) -> Result<()
     let query = match &step.parameter {
         Parameter::None => query,
         Parameter::Json(text) => query.bind(text.clone()),
-        Parameter::Number(number) => query.bind(*number),
+        Parameter::Range(above, to) => query.bind(*above).bind(*to),
         Parameter::Log(LogRows { ids, bodies }) => {
             for (id, body) in ids.iter().zip(bodies) {
                 sqlx::query(step.statement.sqlite).bind(*id).bind(body.clone()).execute(&mut *connection).await?;
@@ -151,7 +151,7 @@ async fn run_postgres(connection: &mut PgConnection, step: Step) -> Result<(), s
     let query = match step.parameter {
         Parameter::None => query,
         Parameter::Json(text) => query.bind(text),
-        Parameter::Number(number) => query.bind(number),
+        Parameter::Range(above, to) => query.bind(above).bind(to),
         Parameter::Log(LogRows { ids, bodies }) => query.bind(ids).bind(bodies),
     };
     query.execute(connection).await?;
