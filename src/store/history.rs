@@ -251,7 +251,7 @@ fn fetched(limit: u32) -> i64 {
     i64::from(limit.clamp(1, PAGE_MAX)) + 1
 }
 
-/// Not a row value for the place: for its sake SQLite would leave an index that fits better.
+/// Not a row value for the place: for its sake `SQLite` would leave an index that fits better.
 macro_rules! calls {
     ($from:literal, $of:literal, $key:literal) => {
         concat!(

@@ -209,7 +209,9 @@ mod tests {
         };
         let sum = |rows: &[&Cells]| {
             let mut sum = Sum::default();
-            rows.iter().for_each(|row| sum.add(row));
+            for row in rows {
+                sum.add(row);
+            }
             sum
         };
         let one = row(Some("ab"), Some("c"), Some(1), Some(true));
