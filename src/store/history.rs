@@ -10,6 +10,7 @@ use super::cell::{At, Readable, word};
 use super::engine::Engine;
 use super::past::{CallRow, TrailRow, TransitionRow};
 use super::records::LinkRow;
+use super::statements::Statement;
 use super::{Store, StoreError};
 use crate::model::{
     AccountId, Call, CallId, DeviceId, Direction, Link, Outcome, TrailEntry, Transition, TransitionKind, UnixMillis,
@@ -84,8 +85,10 @@ impl Store {
             (Some(user), device) => (CALLS_OF_USER, user.0.to_string(), device),
             (None, Some(device)) => (CALLS_OF_DEVICE, device.0.to_string(), None),
             // What is asked for may be rare among all calls of an account: an index for each.
-            (None, None) if filter.outcome.is_some() => (CALLS_OF_OUTCOME, account.0.to_string(), None),
-            (None, None) if filter.direction.is_some() => (CALLS_OF_DIRECTION, account.0.to_string(), None),
+            (None, None) if filter.outcome.is_some() => (self.of_engine(CALLS_OF_OUTCOME), account.0.to_string(), None),
+            (None, None) if filter.direction.is_some() => {
+                (self.of_engine(CALLS_OF_DIRECTION), account.0.to_string(), None)
+            }
             (None, None) => (CALLS_OF_ACCOUNT, account.0.to_string(), None),
         };
         let question = [
@@ -197,6 +200,13 @@ impl Store {
         links.into_iter().map(|link| link.into_record().map(|link| Arc::unwrap_or_clone(link.value))).collect()
     }
 
+    fn of_engine(&self, question: Statement) -> &'static str {
+        match &self.engine {
+            Engine::Sqlite(_) => question.sqlite,
+            Engine::Postgres(_) => question.postgres,
+        }
+    }
+
     async fn ask<R>(&self, sql: &'static str, question: &[Value]) -> Result<Vec<R>, StoreError>
     where
         R: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
@@ -251,7 +261,6 @@ fn fetched(limit: u32) -> i64 {
     i64::from(limit.clamp(1, PAGE_MAX)) + 1
 }
 
-/// Not a row value for the place: for its sake `SQLite` would leave an index that fits better.
 macro_rules! calls {
     ($from:literal, $of:literal, $key:literal) => {
         concat!(
@@ -283,8 +292,15 @@ macro_rules! calls {
 }
 
 const CALLS_OF_ACCOUNT: &str = calls!("calls c", "c.account", "c");
-const CALLS_OF_OUTCOME: &str = calls!("calls c", "c.outcome = $4 AND c.account", "c");
-const CALLS_OF_DIRECTION: &str = calls!("calls c", "c.direction = $3 AND c.account", "c");
+/// `SQLite` knows nothing of how often a value is there, and would go through all calls of the account.
+const CALLS_OF_OUTCOME: Statement = Statement {
+    sqlite: calls!("calls c INDEXED BY calls_by_outcome", "c.outcome = $4 AND c.account", "c"),
+    postgres: calls!("calls c", "c.outcome = $4 AND c.account", "c"),
+};
+const CALLS_OF_DIRECTION: Statement = Statement {
+    sqlite: calls!("calls c INDEXED BY calls_by_direction", "c.direction = $3 AND c.account", "c"),
+    postgres: calls!("calls c", "c.direction = $3 AND c.account", "c"),
+};
 const CALLS_OF_USER: &str = calls!("call_users p JOIN calls c ON c.id = p.call_id", "p.user_id", "p");
 const CALLS_OF_DEVICE: &str = calls!("call_devices p JOIN calls c ON c.id = p.call_id", "p.device", "p");
 
