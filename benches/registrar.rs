@@ -10,6 +10,8 @@
 mod connections;
 #[path = "registrar/digest.rs"]
 mod digest;
+#[path = "registrar/disk.rs"]
+mod disk;
 #[path = "figures/mod.rs"]
 mod figures;
 #[path = "registrar/lines.rs"]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::disk::Disk;
 use crate::figures::is_quick;
 use crate::measure::Registrar;
 use crate::report::{Row, table};
@@ -43,7 +44,9 @@ pub async fn run() -> String {
         let first = registrar.run(users, users);
         assert_eq!(first.outcome.refused, 0, "{} refuses", registrar.name);
     }
+    let mut disk = Disk::default();
     for round in 1..=rounds() {
+        disk.measure(&folder);
         for registrar in &mut registrars {
             let found = registrar.run(users, requests);
             eprintln!("round {round}: {}: {:.0}/s", registrar.name, found.outcome.rate());
@@ -53,7 +56,8 @@ pub async fn run() -> String {
     let name = database.rsplit('/').next().expect("a URL ends with the name");
     let stored = server.psql(name, "SELECT count(*) FROM devices");
     assert_eq!(stored.trim(), users.to_string(), "every phone that was told 200 is in the database");
-    table("registrar", &registrars.iter().map(Row::of).collect::<Vec<_>>())
+    let table = table("registrar", &registrars.iter().map(Row::of).collect::<Vec<_>>());
+    format!("{table}\n{}", disk.line())
 }
 
 fn start_kamailio(folder: &Folder, address: SocketAddr) -> Process {

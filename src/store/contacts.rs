@@ -37,7 +37,7 @@ pub fn decode(text: &str, now: Now) -> Result<Vec<Binding>, serde_json::Error> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contact<'a> {
     /// The contact URI.
-    #[serde(alias = "contact")]
+    #[serde(borrow, alias = "contact")]
     pub uri: Cow<'a, str>,
     /// When it ends, in milliseconds since 1970.
     #[serde(rename = "ends", alias = "expires_at")]
@@ -54,19 +54,19 @@ pub struct Contact<'a> {
     /// `CSeq` number of its REGISTER.
     pub cseq: u32,
     /// Call-ID of its REGISTER.
-    #[serde(rename = "call", alias = "call_id")]
+    #[serde(borrow, rename = "call", alias = "call_id")]
     pub call_id: Cow<'a, str>,
     /// Where its REGISTER came from.
     #[serde(default, rename = "from", alias = "received", skip_serializing_if = "Option::is_none")]
     pub received: Option<SocketAddr>,
     /// User-Agent.
-    #[serde(default, rename = "agent", alias = "user_agent", skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, rename = "agent", alias = "user_agent", skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Cow<'a, str>>,
     /// Path header values.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Cow<'a, str>>,
     /// `+sip.instance`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<Cow<'a, str>>,
     /// `reg-id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

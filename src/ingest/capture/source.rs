@@ -79,7 +79,7 @@ impl Source {
     }
 }
 
-const BUFFER_LEN: usize = 256 * 1024;
+const BUFFER_LEN: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher};
-use std::net::SocketAddr;
 
 use crate::ingest::capture::Heard;
 use crate::model::FeedKind;
@@ -30,7 +29,8 @@ pub(super) struct Copies {
 #[derive(Clone, Copy)]
 struct Seen {
     at_us: i64,
-    way: (Option<SocketAddr>, Option<SocketAddr>),
+    /// Hash of the addresses it went between.
+    way: u64,
     packet: Option<u32>,
 }
 
@@ -51,7 +51,8 @@ impl Copies {
             hash.write(heard.bytes);
             hash.finish()
         };
-        let seen = Seen { at_us, way: (heard.source, heard.destination), packet: heard.packet };
+        let way = self.hasher.hash_one((heard.source, heard.destination));
+        let seen = Seen { at_us, way, packet: heard.packet };
         if let Some(before) = self.seen.get(&key) {
             if before.way != seen.way {
                 return Copy::OtherWay;
@@ -91,6 +92,8 @@ const SEEN_MAX: usize = 131_072;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::model::Transport;
 
