@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod database;
 mod demo;
 mod files;
 mod line;
@@ -21,6 +22,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use hookswitch::activation::Handed;
 use hookswitch::config::Config;
 
 use api::Api;
@@ -42,8 +44,14 @@ enum Command {
     Serve,
     /// Read the configuration, say everything that is wrong with it, and end.
     Check,
-    /// Bring the database up to this version and end.
+    /// Bring the database up to this version and end. A start does the same.
     Migrate,
+    /// Copy a whole database into another, empty one, embedded or Postgres, and prove that all of it arrived.
+    Copy(database::CopyArguments),
+    /// Write a backup of the embedded database into a file, while the daemon serves or without one.
+    Backup(database::FileArgument),
+    /// Make a backup the embedded database again; what was there before is kept beside it. The daemon must be stopped.
+    Restore(database::FileArgument),
     /// Say what a capture would have made the daemon do: devices, registrations, calls, and who would have got a popup.
     Replay(replay::Arguments),
     /// Serve a small office of phones that call each other, and print what happens.
@@ -97,9 +105,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return replay::run(arguments);
     }
     let config = Config::load(arguments.config.as_deref())?;
+    let command = arguments.command.unwrap_or(Command::Serve);
+    let handed = if matches!(command, Command::Serve) { Handed::from_environment()? } else { Handed::default() };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    let result = runtime.block_on(dispatch(arguments.command.unwrap_or(Command::Serve), config, arguments.config));
+    let result = runtime.block_on(dispatch(command, config, arguments.config, handed));
     // A name look-up or a stuck file system must not keep us from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result.map(|()| ExitCode::SUCCESS)
@@ -121,16 +131,19 @@ async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow
     }
 }
 
-async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
+async fn dispatch(command: Command, config: Config, file: Option<PathBuf>, handed: Handed) -> anyhow::Result<()> {
     match command {
-        Command::Serve => serve::serve(config, file.as_deref()).await,
+        Command::Serve => serve::serve(config, file.as_deref(), handed).await,
         Command::Check => {
             for name in &config.unknown_variables {
                 say(format_args!("environment {name}: begins like ours and means nothing to us"))?;
             }
             say("the configuration is good")
         }
-        Command::Migrate => serve::migrate(&config).await,
+        Command::Migrate => database::migrate(&config).await,
+        Command::Copy(arguments) => database::copy(arguments).await,
+        Command::Backup(arguments) => database::backup(&config, arguments).await,
+        Command::Restore(arguments) => database::restore(&config, arguments).await,
         Command::Replay(arguments) => replay::run(&arguments).map(drop),
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,

@@ -340,3 +340,20 @@ fn a_subscription_speaks_tls_when_either_key_says_so() {
         assert!(report.contains("line 3: feeds.subscription.tls: "), "{transport} {tls}\n--\n{report}");
     }
 }
+
+#[test]
+fn the_databases_url_may_be_in_a_file_which_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("database-url");
+    std::fs::write(&file, "postgres://hookswitch:hidden@db/hookswitch\n").unwrap();
+    let text = format!("[database]\nurl_file = \"{}\"\n", file.display());
+    assert_eq!(parse(&text).unwrap().database.url, "postgres://hookswitch:hidden@db/hookswitch");
+    let both = mistakes(&format!("{text}url = \"sqlite:x\"\n"));
+    assert!(both.contains("line 2: database.url_file: there is url as well"), "{both}");
+    std::fs::write(&file, "mysql://hidden").unwrap();
+    let wrong = mistakes(&text);
+    assert!(wrong.contains("line 2: database.url_file: ") && wrong.contains("must begin with sqlite:"), "{wrong}");
+    assert!(!wrong.contains("hidden"), "{wrong}");
+    std::fs::remove_file(&file).unwrap();
+    assert!(mistakes(&text).contains("can't read"), "{}", mistakes(&text));
+}
