@@ -1,7 +1,7 @@
 //! A year of calls in the database, asked through the API: how long a page of calls, one call's trail and one device's
 //! history take. Rewrites its table of `docs/benchmarks.md`.
 //!
-//! `cargo bench --bench history` (or `make bench`) fills SQLite and then Postgres with a year at 10 000 calls a day: what one
+//! `cargo bench --bench history` (or `make bench`) fills `SQLite` and then Postgres with a year at 10 000 calls a day: what one
 //! call left behind, many times, made by SQL in the database itself. Then it asks, one request after another, for things
 //! chosen at random. It needs about 10 GB for each, one after the other. `QUICK=1` fills in three days and leaves the page as
 //! it is.
@@ -111,7 +111,7 @@ async fn questions(api: &Api, engine: &str, year: &Year, times: &fill::Times) ->
     ask("50 calls of a rare outcome", paths(&mut random, &|_| "/v1/calls?limit=50&outcome=failed".into())).await;
     ask("calls of a direction nobody took", paths(&mut random, &|_| "/v1/calls?limit=50&direction=outbound".into()))
         .await;
-    let recent = usize::try_from(year.calls_with_trail()).unwrap_or(usize::MAX);
+    let recent = year.calls_with_trail();
     let trails =
         paths(&mut random, &|random| format!("/v1/calls/{}/trail", call_of(year.calls() - 1 - random.below(recent))));
     ask("one call's trail", trails).await;
