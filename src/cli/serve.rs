@@ -17,7 +17,7 @@ use hookswitch::telemetry::{self, Logging};
 /// Serves on what was `handed` over until SIGTERM or SIGINT; SIGHUP has the configuration and certificates read again.
 pub async fn serve(config: Config, file: Option<&Path>, handed: Handed) -> anyhow::Result<()> {
     let logging = telemetry::start(&config.log);
-    super::files::raise_limit();
+    let tell_of_files = super::files::raise_limit();
     for name in &config.unknown_variables {
         tracing::warn!(name, "this environment variable begins like ours and means nothing to us");
     }
@@ -27,6 +27,7 @@ pub async fn serve(config: Config, file: Option<&Path>, handed: Handed) -> anyho
     let mut hangup = signal(SignalKind::hangup()).context("can't hear SIGHUP")?;
     let supervisor = Supervisor::from_environment();
     let mut daemon = Daemon::start_on(&config, handed).await?;
+    tell_of_files();
     let first_token = daemon.first_token.take();
     print(&greeting(&config, file, &daemon, first_token)?);
     supervisor.ready(daemon.status());

@@ -121,12 +121,16 @@ async fn unknown_names_and_wrong_passwords_get_the_same_answer() {
     provide(&daemon, "102", "").await;
     let phone = Phone::near(registrar).await;
     let same = |answer: &str, user: &str| {
-        let lines = answer.replace(user, "USER").lines().map(str::to_owned).collect::<Vec<_>>();
-        let without = |line: &String| {
-            let parts = line.split([' ', ';']).filter(|part| !part.starts_with("nonce=") && !part.starts_with("tag="));
-            parts.map(str::to_owned).collect::<Vec<_>>()
+        // Ports and what is opaque may hold the same digits by chance.
+        let unnamed = |part: &str| {
+            let is_named = part.contains('@') || part.contains("REGISTER");
+            if is_named { part.replace(user, "USER") } else { part.to_owned() }
         };
-        lines.iter().map(without).collect::<Vec<_>>()
+        let without = |line: &str| {
+            let parts = line.split([' ', ';']).filter(|part| !part.starts_with("nonce=") && !part.starts_with("tag="));
+            parts.map(unnamed).collect::<Vec<_>>()
+        };
+        answer.lines().map(without).collect::<Vec<_>>()
     };
     let mut answers = Vec::new();
     for user in ["101", "102", "999"] {
