@@ -125,9 +125,12 @@ impl<'a> Params<'a> {
     /// All of them in order: name, and value as written (quotes kept).
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
         let mut rest = self.0.strip_prefix(';');
+        // Nearly always there are none, and tags and branches are looked up in every message.
+        let has_quotes = memchr(b'"', self.0.as_bytes()).is_some();
         std::iter::from_fn(move || {
             let text = rest?;
-            let (item, more) = match outside_quotes(text, b';') {
+            let end = if has_quotes { outside_quotes(text, b';') } else { memchr(b';', text.as_bytes()) };
+            let (item, more) = match end {
                 Some(at) => (&text[..at], Some(&text[at + 1..])),
                 None => (text, None),
             };
@@ -143,28 +146,7 @@ impl<'a> Params<'a> {
     /// The first parameter of this name (any case): its value as written, the inner option none when it has no `=`.
     #[must_use]
     pub fn find(self, name: &str) -> Option<Option<&'a str>> {
-        let found = if memchr(b'"', self.0.as_bytes()).is_none() {
-            // A tag or branch is looked up in every message.
-            self.plain().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
-        } else {
-            self.iter().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name))
-        };
-        found.map(|(_, value)| value)
-    }
-
-    /// As [`Params::iter`], where there are no quotes; names may be empty.
-    fn plain(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        let mut rest = self.0.strip_prefix(';');
-        std::iter::from_fn(move || {
-            let text = rest?;
-            let end = memchr(b';', text.as_bytes());
-            rest = end.map(|end| &text[end + 1..]);
-            let item = &text[..end.unwrap_or(text.len())];
-            Some(match memchr(b'=', item.as_bytes()) {
-                Some(equals) => (trim(&item[..equals]), Some(trim(&item[equals + 1..]))),
-                None => (trim(item), None),
-            })
-        })
+        self.iter().find(|(candidate, _)| candidate.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// The value, as written, of the first parameter of this name; none also when it has no `=`.
