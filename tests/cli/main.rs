@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod configuration;
+
 use std::cell::Cell;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};

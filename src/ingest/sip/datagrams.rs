@@ -219,10 +219,13 @@ mod tests {
 
     use super::*;
 
+    /// A datagram and its other end.
+    type Datagram = (Vec<u8>, SocketAddr);
+
     /// A way to send and to receive.
     struct Way {
-        receive: fn(&UdpSocket, &mut Inbox, &mut Vec<(Vec<u8>, SocketAddr)>) -> io::Result<usize>,
-        send: fn(&UdpSocket, &[(Vec<u8>, SocketAddr)]) -> io::Result<usize>,
+        receive: fn(&UdpSocket, &mut Inbox, &mut Vec<Datagram>) -> io::Result<usize>,
+        send: fn(&UdpSocket, &[Datagram]) -> io::Result<usize>,
     }
 
     macro_rules! way {
