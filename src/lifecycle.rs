@@ -28,6 +28,7 @@ use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
 use crate::sealing::{KeyFile, Keys};
 use crate::store::{NotStored, Retention, SealedWith, Store, StoreError};
+use crate::telemetry;
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -298,7 +299,7 @@ fn serve(
     }
 }
 
-/// Keeps the recorder's histograms from growing, and tells what the process takes up.
+/// Keeps the recorder's histograms from growing, tells what the process takes up, and how many lines the log lacks.
 async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, data_dir: PathBuf, stop: CancellationToken) {
     let mut report: Option<JoinHandle<()>> = None;
     loop {
@@ -311,6 +312,7 @@ async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, data_di
             return;
         }
         recorder.run_upkeep();
+        telemetry::report_left_out();
     }
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 mod configuration;
+mod logs;
 
 use std::cell::Cell;
 use std::process::{Command, ExitStatus};
