@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::Bounded;
+use crate::accept::{Bounded, Source};
 use crate::clock::Clock;
 use crate::config::{self, Config, SECRET_KEY};
 use crate::data_dir::{DataDir, DataDirError};
@@ -137,7 +137,7 @@ impl Daemon {
         listeners.serve(config, &registry, sites, &tasks, &daemon.reload.subscribe(), &stop)?;
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
-        serve(http, &http::router(state), &config.limits, &tasks, &stop);
+        serve(http, &http::fronted(http::router(state), &config.http), &config.limits, &tasks, &stop);
         serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
         metrics::process::started(daemon.registry.clock().now().unix);
         tasks.spawn(upkeep(recorder, daemon.data_dir.path().to_path_buf(), stop));
@@ -287,7 +287,7 @@ fn serve(
     stop: &CancellationToken,
 ) {
     for listener in listeners {
-        let service = router.clone().into_make_service();
+        let service = router.clone().into_make_service_with_connect_info::<Source>();
         let listener = Bounded::new(listener, limits);
         let stop = stop.clone();
         tasks.spawn(async move {
