@@ -142,7 +142,7 @@ fn the_debian_package_installs_upgrades_and_purges_cleanly() {
     assert_eq!(root.state(), format!("rc {VERSION}-2"));
     assert!(!program.exists() && config.exists() && data.exists(), "removing leaves what is not the package's own");
     root.dpkg(&["-P", "hookswitch"]);
-    assert_eq!(root.ours(), [PathBuf::new(); 0], "nothing is left");
+    assert_eq!(root.ours(), Vec::<PathBuf>::new(), "nothing is left");
 }
 
 fn holds_what_it_should(package: &Path) {
