@@ -46,6 +46,12 @@ impl Bounded {
         let census = Census::new("http", Bounds::of_http(limits), gauge);
         Self { listener, census }
     }
+
+    /// Who is counted here.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.census.clone()
+    }
 }
 
 impl Listener for Bounded {

@@ -46,12 +46,12 @@ struct Inner {
     /// that come whole is never.
     seated: Mutex<Seated>,
     place: &'static str,
-    bounds: Bounds,
     gauge: Gauge,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seated {
+    bounds: Bounds,
     total: Tally,
     sources: HashMap<IpAddr, Tally>,
 }
@@ -61,19 +61,26 @@ impl Census {
     /// there are.
     #[must_use]
     pub fn new(place: &'static str, bounds: Bounds, gauge: Gauge) -> Self {
-        Self(Arc::new(Inner { seated: Mutex::default(), place, bounds, gauge }))
+        let seated = Seated { bounds, total: Tally::default(), sources: HashMap::new() };
+        Self(Arc::new(Inner { seated: Mutex::new(seated), place, gauge }))
+    }
+
+    /// Goes by these bounds from now on. Who is seated stays.
+    pub fn bound(&self, bounds: Bounds) {
+        self.seated().bounds = bounds;
     }
 
     /// A place for a connection from `source`; none, and counted, when a limit is reached.
     #[must_use]
     pub fn seat(&self, source: IpAddr) -> Option<Seat> {
         let mut seated = self.seated();
-        if seated.total.connections >= self.0.bounds.total.connections {
+        let bounds = seated.bounds;
+        if seated.total.connections >= bounds.total.connections {
             self.dropped("connections");
             return None;
         }
         let tally = seated.sources.entry(source).or_default();
-        if tally.connections >= self.0.bounds.source.connections {
+        if tally.connections >= bounds.source.connections {
             self.dropped("connections_per_source");
             return None;
         }
@@ -102,8 +109,8 @@ impl Seat {
         if held == self.held {
             return Ok(());
         }
-        let bounds = self.census.0.bounds;
         let mut seated = self.census.seated();
+        let bounds = seated.bounds;
         let total = seated.total.less(self.held).plus(held);
         let source = seated.sources.get(&self.source).copied().unwrap_or_default().less(self.held).plus(held);
         if held.unfinished > self.held.unfinished {
@@ -229,6 +236,10 @@ mod tests {
         assert!(census.seat(other).is_none(), "three are enough in all");
         drop(first);
         assert!(census.seat(one).is_some());
+        census.bound(Bounds { total: tally(4), source: tally(3) });
+        let _fourth = census.seat(one).unwrap();
+        census.bound(Bounds { total: tally(1), source: tally(1) });
+        assert!(census.seat(other).is_none(), "who is seated stays, who comes is judged anew");
         assert_eq!(census.0.seated.lock().unwrap().sources.len(), 2, "a source without connections is forgotten");
     }
 }

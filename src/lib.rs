@@ -13,6 +13,7 @@
 //! | [`ingest`] | feeds: the SIP listeners, connectors, webhook and captures, and the site tasks that own calls |
 //! | [`http`] | the API, one file a resource |
 //! | [`lifecycle`] | from configuration to a serving daemon and back |
+//! | [`activation`], [`supervision`] | what systemd hands over, and what it is told |
 //! | [`config`], [`clock`], [`metrics`], [`telemetry`], [`data_dir`], [`sealing`] | what all of them stand on |
 //!
 //! # Invariants
@@ -24,6 +25,7 @@
 //! - Everything a peer can make us keep has a bound, and each bound a counter.
 
 mod accept;
+pub mod activation;
 mod census;
 pub mod clock;
 pub mod config;
@@ -37,5 +39,6 @@ pub mod registry;
 pub mod sealing;
 pub mod sip;
 pub mod store;
+pub mod supervision;
 pub mod switchboard;
 pub mod telemetry;

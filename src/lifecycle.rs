@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{Bounded, Source};
+use crate::activation::{Handed, HandedError};
+use crate::census::{Bounds, Census};
 use crate::clock::Clock;
-use crate::config::{self, Config, SECRET_KEY};
+use crate::config::{self, Changes, Config, SECRET_KEY};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::http::secret::Secret;
 use crate::http::{self, AppState, Settings};
@@ -28,6 +30,7 @@ use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
 use crate::sealing::{KeyFile, Keys};
 use crate::store::{NotStored, Retention, SealedWith, Store, StoreError};
+use crate::supervision::{Liveness, Supervisor};
 use crate::telemetry;
 
 /// A daemon that serves.
@@ -42,8 +45,11 @@ pub struct Daemon {
     pub first_token: Option<(Secret, PathBuf)>,
     data_dir: DataDir,
     registry: Arc<Registry>,
-    /// Counts the times somebody asked for what files hold to be read again.
-    reload: watch::Sender<u64>,
+    /// What runs. Each change of it has files read again, also where it is the same.
+    running: watch::Sender<Arc<Config>>,
+    /// Of the HTTP addresses.
+    censuses: Vec<Census>,
+    liveness: Liveness,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -57,6 +63,9 @@ pub enum StartError {
     /// A SIP listener can't listen.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The service manager handed over what can't be used.
+    #[error(transparent)]
+    Handed(#[from] HandedError),
     /// The API or the operator's pages can't listen.
     #[error("{key}: can't listen on {address}: {reason}")]
     Listen {
@@ -109,36 +118,52 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; what was bound or opened before is closed again.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_on(config, Handed::default()).await
+    }
+
+    /// The same on the sockets that were `handed` over, as far as they are.
+    ///
+    /// # Errors
+    /// [`StartError`], also when a socket was handed over that nobody wants.
+    pub async fn start_on(config: &Config, mut handed: Handed) -> Result<Self, StartError> {
+        let handed_count = handed.len();
         let recorder = metrics::install();
         let clock = Clock::system();
         let data_dir = DataDir::open(&config.data_dir)?;
-        let listeners = Listeners::bind(&config.listeners, &config.limits)?;
-        let http = listen("http.listen", &config.http.listen).await?;
-        let ops = listen("ops.listen", &config.ops.listen).await?;
+        let listeners = Listeners::bind(&config.listeners, &config.limits, &mut handed)?;
+        let http = listen("http.listen", &config.http.listen, &mut handed).await?;
+        let ops = listen("ops.listen", &config.ops.listen, &mut handed).await?;
+        handed.finish()?;
         let store = open_store(config, &data_dir).await?;
         let opened = Registry::open(store, clock.clone(), limits(config)).await;
         let registry = opened.map_err(|error| StartError::store(config, error))?;
         let first_token = first_token(&registry, &data_dir).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let sites = Sites::new(registry.clone(), &tasks, &stop);
-        let daemon = Self {
+        let (running, reload) = watch::channel(Arc::new(config.clone()));
+        let mut daemon = Self {
             http: addresses(&http)?,
             ops: addresses(&ops)?,
             sip: listeners.addresses()?,
             first_token,
             data_dir,
             registry: registry.clone(),
-            reload: watch::Sender::new(0),
+            running,
+            censuses: Vec::new(),
+            liveness: Liveness::new(),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
         let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
         feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
-        listeners.serve(config, &registry, sites, &tasks, &daemon.reload.subscribe(), &stop)?;
+        note_own_sockets(handed_count, &daemon);
+        listeners.serve(&registry, sites, &tasks, &reload, &daemon.liveness, &stop)?;
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
-        serve(http, &http::fronted(http::router(state), &config.http), &config.limits, &tasks, &stop);
-        serve(ops, &http::ops_router(recorder.clone(), registry), &config.limits, &tasks, &stop);
+        let router = http::fronted(http::router(state), &config.http);
+        daemon.censuses.extend(serve(http, &router, &config.limits, &tasks, &stop));
+        let ops_router = http::ops_router(recorder.clone(), registry);
+        daemon.censuses.extend(serve(ops, &ops_router, &config.limits, &tasks, &stop));
         metrics::process::started(daemon.registry.clock().now().unix);
         tasks.spawn(upkeep(recorder, daemon.data_dir.path().to_path_buf(), stop));
         Ok(daemon)
@@ -150,20 +175,56 @@ impl Daemon {
         self.data_dir.path()
     }
 
-    /// Has certificates read again.
-    pub fn reload(&self) {
-        self.reload.send_modify(|asked| *asked += 1);
+    /// How we are, in a few words.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        status(self.registry.database_up())
     }
 
-    /// Stops in bounded time: accepts nothing more, sends what is owed, ends the streams, writes what is left.
+    /// What runs.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.running.borrow().clone()
+    }
+
+    /// Takes up `new` as far as that needs no restart, and has certificates read again. Answers what changed.
+    #[must_use]
+    pub fn reload(&self, new: Config) -> Changes {
+        let (running, changes) = self.config().reload(new);
+        self.registry.set_limits(limits(&running));
+        for census in &self.censuses {
+            census.bound(Bounds::of_http(&running.limits));
+        }
+        self.running.send_replace(Arc::new(running));
+        changes
+    }
+
+    /// Has certificates read again, and nothing else.
+    pub fn reload_certificates(&self) {
+        self.running.send_modify(|_| {});
+    }
+
+    /// Feeds the watchdog of `supervisor` while all listeners turn and the journal goes on, and tells it how the database
+    /// is. It ends with the runtime; once we stop, the time that may take is what bounds us.
+    pub fn report_to(&self, supervisor: Supervisor) {
+        if supervisor.is_there() {
+            let (liveness, registry, stop) = (self.liveness.clone(), self.registry.clone(), self.stop.clone());
+            tokio::spawn(report(supervisor, liveness, Arc::downgrade(&registry), stop));
+        }
+    }
+
+    /// Stops within `limits.stop_s`: accepts nothing more, sends what is owed, ends the streams, writes what is left.
     pub async fn stop(self) {
+        let within = Duration::from_secs(self.config().limits.stop_s.into());
+        let stopwatch = Clock::stopwatch();
         self.stop.cancel();
         self.registry.streams.close();
         self.tasks.close();
-        if tokio::time::timeout(TASKS_WAIT, self.tasks.wait()).await.is_err() {
+        // Held replies end within their own wait; the rest of the time is for what is not stored yet.
+        if tokio::time::timeout(within / 2, self.tasks.wait()).await.is_err() {
             tracing::warn!("some connections did not end in time; they are cut");
         }
-        if self.registry.drain(DRAIN_WAIT).await.is_ok() {
+        if self.registry.drain(within.saturating_sub(stopwatch.elapsed())).await.is_ok() {
             tracing::info!("stopped; everything is stored");
         } else {
             tracing::error!("stopped before the database had confirmed everything");
@@ -259,10 +320,17 @@ fn admin_token(registry: &Registry, defaults: &Defaults, secret: &Secret, label:
     }
 }
 
-async fn listen(key: &'static str, addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+async fn listen(
+    key: &'static str,
+    addresses: &[SocketAddr],
+    handed: &mut Handed,
+) -> Result<Vec<TcpListener>, StartError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let bound = TcpListener::bind(address).await;
+        let bound = match handed.tcp(*address) {
+            Some(socket) => TcpListener::from_std(socket),
+            None => TcpListener::bind(address).await,
+        };
         listeners.push(bound.map_err(|error| StartError::Listen {
             key,
             address: *address,
@@ -279,16 +347,19 @@ fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
+/// Serves each of `listeners`; who is counted at them.
 fn serve(
     listeners: Vec<TcpListener>,
     router: &Router,
     limits: &config::Limits,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) {
+) -> Vec<Census> {
+    let mut censuses = Vec::with_capacity(listeners.len());
     for listener in listeners {
         let service = router.clone().into_make_service_with_connect_info::<Source>();
         let listener = Bounded::new(listener, limits);
+        censuses.push(listener.census());
         let stop = stop.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -296,6 +367,43 @@ fn serve(
                 tracing::error!(%error, "an HTTP listener ended");
             }
         });
+    }
+    censuses
+}
+
+/// With some sockets kept by the service manager, one that is not may be forgotten.
+fn note_own_sockets(handed: usize, daemon: &Daemon) {
+    let all = daemon.sip.len() + daemon.http.len() + daemon.ops.len();
+    if handed > 0 && handed < all {
+        tracing::info!(handed, all, "addresses that were not handed over refuse connections during a restart");
+    }
+}
+
+fn status(database_up: bool) -> &'static str {
+    if database_up { "serving" } else { "serving without the database: what changes waits in memory" }
+}
+
+async fn report(supervisor: Supervisor, liveness: Liveness, registry: Weak<Registry>, stop: CancellationToken) {
+    // Three times, so that a machine that is slow for a moment ends nothing.
+    let every = supervisor.watchdog().map_or(REPORT_EVERY, |within| within / 3);
+    let mut was_up = true;
+    loop {
+        tokio::time::sleep(every.min(REPORT_EVERY)).await;
+        let Some(registry) = registry.upgrade() else { return };
+        let (is_up, journal) = (registry.database_up(), registry.journal_alive());
+        drop(registry);
+        if std::mem::replace(&mut was_up, is_up) != is_up && !stop.is_cancelled() {
+            supervisor.status(status(is_up));
+        }
+        let silent = match liveness.check(every).await {
+            // Loops end when we stop.
+            Err(silent) if !stop.is_cancelled() => silent.join(", "),
+            _ => String::new(),
+        };
+        match journal {
+            Ok(()) if silent.is_empty() => supervisor.alive(),
+            journal => tracing::error!(silent, journal = journal.err(), "not alive; the watchdog is not fed"),
+        }
     }
 }
 
@@ -320,7 +428,5 @@ async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, data_di
 pub const FIRST_TOKEN: &str = "admin-token";
 
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-/// How long connections and held replies may take to end.
-const TASKS_WAIT: Duration = Duration::from_secs(5);
-/// How long the database may take to confirm what is left.
-const DRAIN_WAIT: Duration = Duration::from_secs(10);
+/// How often a service manager is told how we are, unless its watchdog wants to hear it sooner.
+const REPORT_EVERY: Duration = Duration::from_secs(10);

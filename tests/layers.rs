@@ -128,7 +128,8 @@ const PROGRAM: [&str; 2] = ["main", "cli"];
 /// From the top down.
 const LAYERS: [&str; 8] = ["lifecycle", "http", "ingest", "registry", "store", "switchboard", "sip", "model"];
 /// Beside the layers: they know the model and one another.
-const ASIDE: [&str; 8] = ["accept", "census", "clock", "config", "data_dir", "metrics", "sealing", "telemetry"];
+const ASIDE: [&str; 10] =
+    ["accept", "activation", "census", "clock", "config", "data_dir", "metrics", "sealing", "supervision", "telemetry"];
 const CORE: [&str; 3] = ["switchboard", "sip", "model"];
 /// Crates by the start of their names.
 const OUTSIDE: [&str; 4] = ["tokio", "sqlx", "axum", "dashmap"];

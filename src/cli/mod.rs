@@ -22,6 +22,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use tokio::signal::unix::{SignalKind, signal};
 
+use hookswitch::activation::Handed;
 use hookswitch::config::Config;
 
 use api::Api;
@@ -128,9 +129,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let config = Config::load(arguments.config.as_deref())?;
+    let command = arguments.command.unwrap_or(Command::Serve);
+    let handed = if matches!(command, Command::Serve) { Handed::from_environment()? } else { Handed::default() };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    let result = runtime.block_on(dispatch(arguments.command.unwrap_or(Command::Serve), config, arguments.config));
+    let result = runtime.block_on(dispatch(command, config, arguments.config, handed));
     // A name look-up or a stuck file system must not keep us from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result.map(|()| ExitCode::SUCCESS)
@@ -161,9 +164,9 @@ async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow
     }
 }
 
-async fn dispatch(command: Command, config: Config, file: Option<PathBuf>) -> anyhow::Result<()> {
+async fn dispatch(command: Command, config: Config, file: Option<PathBuf>, handed: Handed) -> anyhow::Result<()> {
     match command {
-        Command::Serve => serve::serve(config, file.as_deref()).await,
+        Command::Serve => serve::serve(config, file.as_deref(), handed).await,
         // They have been run without a runtime.
         Command::Check { .. } | Command::Replay(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Migrate => serve::migrate(&config).await,

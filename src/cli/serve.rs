@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use hookswitch::config::Config;
+use hookswitch::activation::Handed;
+use hookswitch::config::{Changes, Config};
 use hookswitch::http::secret::Secret;
 use hookswitch::lifecycle::{Daemon, FIRST_TOKEN, open_store};
-use hookswitch::telemetry;
+use hookswitch::supervision::Supervisor;
+use hookswitch::telemetry::{self, Logging};
 
-/// Serves until SIGTERM or SIGINT; SIGHUP has certificates read again.
-pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
-    telemetry::start(&config.log);
+/// Serves on what was `handed` over until SIGTERM or SIGINT; SIGHUP has the configuration and certificates read again.
+pub async fn serve(config: Config, file: Option<&Path>, handed: Handed) -> anyhow::Result<()> {
+    let logging = telemetry::start(&config.log);
     super::files::raise_limit();
     for name in &config.unknown_variables {
         tracing::warn!(name, "this environment variable begins like ours and means nothing to us");
@@ -23,19 +25,48 @@ pub async fn serve(config: Config, file: Option<&Path>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("can't hear SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("can't hear SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("can't hear SIGHUP")?;
-    let mut daemon = Daemon::start(&config).await?;
+    let supervisor = Supervisor::from_environment();
+    let mut daemon = Daemon::start_on(&config, handed).await?;
     let first_token = daemon.first_token.take();
     print(&greeting(&config, file, &daemon, first_token)?);
+    supervisor.ready(daemon.status());
+    daemon.report_to(supervisor.clone());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => daemon.reload(),
+            _ = hangup.recv() => {
+                supervisor.reloading();
+                reload(&daemon, file, &logging).await;
+                supervisor.ready(daemon.status());
+            }
         }
     }
     tracing::info!("stopping");
+    supervisor.stopping("stopping");
     daemon.stop().await;
     Ok(())
+}
+
+/// Reads the configuration again and takes up what may change while we serve. One with a mistake changes nothing.
+async fn reload(daemon: &Daemon, file: Option<&Path>, logging: &Logging) {
+    let file = file.map(Path::to_path_buf);
+    let read = tokio::task::spawn_blocking(move || Config::load(file.as_deref())).await;
+    let config = match read.map_err(anyhow::Error::from).and_then(|read| read.map_err(anyhow::Error::from)) {
+        Ok(config) => config,
+        Err(error) => {
+            let what = error.to_string().replace("\n  ", " ");
+            tracing::error!(what, "the configuration can't be read again; everything stays as it was");
+            // They may be all that changed, and each listener's stand for themselves.
+            return daemon.reload_certificates();
+        }
+    };
+    logging.set_level(&config.log.level);
+    let Changes { taken, waiting } = daemon.reload(config);
+    tracing::info!(changed = taken.join(", "), "the configuration was read again");
+    if !waiting.is_empty() {
+        tracing::warn!(keys = waiting.join(", "), "changed in the configuration, and needs a restart to take effect");
+    }
 }
 
 /// Brings the database up to date and ends.

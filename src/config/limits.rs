@@ -94,6 +94,8 @@ pub struct Limits {
     /// more than its `net.core.rmem_max`, and what it grants is logged when that is less. What found no room is counted as
     /// `hookswitch_dropped_total{reason="receive_buffer_full"}` (on Linux).
     pub receive_buffer_kib: u32,
+    /// `stop_s`: how long stopping may take: what is owed is sent, then what is left is stored.
+    pub stop_s: u32,
 }
 
 /// `[retention]`: how long history is kept.
@@ -188,6 +190,7 @@ impl Limits {
             keepalives_per_second_max: number(&mut section, "keepalives_per_second_max", 1000, 1, 1_000_000),
             keepalives_under_way_max: number(&mut section, "keepalives_under_way_max", 10_000, 1, 1_000_000),
             receive_buffer_kib: number(&mut section, "receive_buffer_kib", 8192, 64, 1_048_576),
+            stop_s: number(&mut section, "stop_s", 10, 1, 600),
         };
         section.finish();
         limits

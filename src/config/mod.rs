@@ -5,6 +5,7 @@
 
 mod advice;
 mod certificate;
+mod changes;
 mod feed;
 mod http;
 mod limits;
@@ -23,6 +24,7 @@ use read::{Notes, Origin, Section, Spot, Tree, Value};
 use crate::sealing::KeyFile;
 
 pub use certificate::Certificate;
+pub use changes::{Changes, Written};
 pub use feed::{Feed, Kind, Secret, Tls};
 pub use http::Http;
 pub use limits::{Limits, Registrar, Retention};
@@ -62,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[retention]`
     pub retention: Retention,
+    /// What was written for each key, to tell what changes when it is read again.
+    pub written: Written,
     /// Variables that begin like ours and mean nothing to us; worth a warning, since it may be a slip.
     pub unknown_variables: Vec<String>,
 }
@@ -70,6 +74,8 @@ pub struct Config {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Database {
     /// `url`: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: SQLite, in `hookswitch.db` in the data folder.
+    /// `url_file`: the file that holds it instead, for a password that others may not read (a systemd credential,
+    /// docs/systemd.md).
     pub url: String,
 }
 
@@ -153,7 +159,8 @@ impl Config {
             tree.insert("listeners".into(), default_listeners());
         }
         let unknown_variables = read::overlay(&mut tree, environment, &TOP, &RESERVED, &mut notes.problems);
-        let config = Self::read(Section::top(tree, &mut notes), unknown_variables);
+        let written = Written::of(&tree);
+        let config = Self { written, ..Self::read(Section::top(tree, &mut notes), unknown_variables) };
         let problems = notes.finish();
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -172,6 +179,7 @@ impl Config {
             registrar: Registrar::read(top.section("registrar")),
             limits: Limits::read(top.section("limits")),
             retention: Retention::read(top.section("retention")),
+            written: Written::default(),
             unknown_variables,
         };
         top.finish();
@@ -188,12 +196,17 @@ impl Default for Config {
 
 impl Database {
     fn read(mut section: Section<'_>, data_dir: &Path) -> Self {
-        let url = section.parsed("url", |text| {
-            let known = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
-            // The text may hold a password, so it is not shown again.
-            if known { Ok(text.to_owned()) } else { Err("must begin with sqlite: or postgres:".to_owned()) }
+        let url = section.parsed("url", database_url);
+        let origin = section.origin("url_file");
+        let in_file = section.parsed("url_file", |path| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"))?;
+            database_url(text.trim()).map_err(|what| format!("the text in {path} {what}"))
         });
+        if url.is_some() && in_file.is_some() {
+            section.problem(&origin, "url_file", "there is url as well; take one of them out");
+        }
         section.finish();
+        let url = url.or(in_file);
         Self { url: url.unwrap_or_else(|| format!("sqlite:{}", data_dir.join("hookswitch.db").display())) }
     }
 
@@ -298,6 +311,12 @@ fn report(file: Option<&Path>, problems: &[Problem]) -> String {
         text.push_str(&problem.to_string());
     }
     text
+}
+
+fn database_url(text: &str) -> Result<String, String> {
+    let known = ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
+    // The text may hold a password, so it is not shown again.
+    if known { Ok(text.to_owned()) } else { Err("must begin with sqlite: or postgres:".to_owned()) }
 }
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {

@@ -315,6 +315,8 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
     std::fs::write(&secret, "ab".repeat(32)).unwrap();
     let text = text.replace("/etc/hookswitch/secret.key", &secret.display().to_string());
     let text = text.replace("/etc/hookswitch/event-socket-secret", &secret.display().to_string());
+    // It stands in for `url`.
+    let text = text.replace("\nurl_file = ", "\n#url_file = ");
     let config = parse(&text).unwrap();
     assert_eq!(config.secret_keys.len(), 1);
     assert!(config.listeners.iter().any(|listener| listener.certificate.is_some()));
@@ -369,4 +371,21 @@ fn a_subscription_speaks_tls_when_either_key_says_so() {
         let report = mistakes(&format!("[feeds.subscription]\ntransport = \"{transport}\"\ntls = \"{tls}\""));
         assert!(report.contains("line 3: feeds.subscription.tls: "), "{transport} {tls}\n--\n{report}");
     }
+}
+
+#[test]
+fn the_databases_url_may_be_in_a_file_which_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("database-url");
+    std::fs::write(&file, "postgres://hookswitch:hidden@db/hookswitch\n").unwrap();
+    let text = format!("[database]\nurl_file = \"{}\"\n", file.display());
+    assert_eq!(parse(&text).unwrap().database.url, "postgres://hookswitch:hidden@db/hookswitch");
+    let both = mistakes(&format!("{text}url = \"sqlite:x\"\n"));
+    assert!(both.contains("line 2: database.url_file: there is url as well"), "{both}");
+    std::fs::write(&file, "mysql://hidden").unwrap();
+    let wrong = mistakes(&text);
+    assert!(wrong.contains("line 2: database.url_file: ") && wrong.contains("must begin with sqlite:"), "{wrong}");
+    assert!(!wrong.contains("hidden"), "{wrong}");
+    std::fs::remove_file(&file).unwrap();
+    assert!(mistakes(&text).contains("can't read"), "{}", mistakes(&text));
 }

@@ -27,7 +27,7 @@ pub fn respond(
 ) -> Response {
     let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + heartbeat, heartbeat);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let session = Session { subscription, clock, beat, alive, snapshot, greeted: false };
+    let session = Session { subscription, clock, beat, alive, snapshot, greeted: false, parted: false };
     let frames = stream::unfold(session, |mut session| async move {
         let frame = session.frame().await?;
         Some((Ok::<_, Infallible>(Bytes::from(frame)), session))
@@ -64,6 +64,8 @@ struct Session<A, S> {
     alive: A,
     snapshot: S,
     greeted: bool,
+    /// It has been told to come back.
+    parted: bool,
 }
 
 impl<A: Fn() -> bool, S: Fn() -> serde_json::Value> Session<A, S> {
@@ -82,8 +84,15 @@ impl<A: Fn() -> bool, S: Fn() -> serde_json::Value> Session<A, S> {
                 self.count(&event, live);
                 Some(frame(event.id, event.kind, &event.data))
             }
-            Next::Closed => None,
+            Next::Closed if std::mem::replace(&mut self.parted, true) => None,
+            Next::Closed => Some(self.farewell()),
         }
+    }
+
+    /// The daemon ends. Clients are told to come back spread over a while, not all in the moment in which it starts again.
+    fn farewell(&self) -> String {
+        let spread = self.clock.uuid().as_u128() % u128::from(RETRY_SPREAD_MS);
+        format!(": the daemon stops\nretry: {}\n\n", u128::from(RETRY_MS) + spread)
     }
 
     /// A replay is late because the client was away: it says nothing about how fast popups are.
@@ -106,6 +115,9 @@ const HEARTBEAT: &str = ": heartbeat\n\n";
 
 /// What clients are told to wait before they connect again, in milliseconds.
 const RETRY_MS: u32 = 2_000;
+
+/// How much longer than that who is sent away waits, at most: a restart takes a second or two.
+const RETRY_SPREAD_MS: u32 = 3_000;
 
 #[cfg(test)]
 mod tests {
@@ -145,6 +157,10 @@ mod tests {
         let event = text(&mut stream).await;
         assert!(event.ends_with("-1\nevent: device.up\ndata: {\"text\":\"two\\nlines\"}\n\n"), "{event}");
         streams.close();
+        let farewell = text(&mut stream).await;
+        let retry = farewell.strip_prefix(": the daemon stops\nretry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+        let retry: u32 = retry.unwrap().parse().unwrap();
+        assert!((RETRY_MS..RETRY_MS + RETRY_SPREAD_MS).contains(&retry), "{farewell}");
         assert!(stream.next().await.is_none());
     }
 

@@ -146,7 +146,7 @@ impl Registry {
         let view = match self.devices.records.entry(id) {
             Entry::Occupied(_) => return Err(ChangeError::Conflict { detail: format!("device {id} is there") }),
             Entry::Vacant(entry) => {
-                if home.devices.count() >= self.limits.devices_max {
+                if home.devices.count() >= self.limits.load().devices_max {
                     super::count_dropped("devices_max");
                     return Err(ChangeError::Limit { what: "devices_max" });
                 }

@@ -88,6 +88,7 @@ impl Registry {
     /// Gives what was just recorded the time to be stored, so that whoever saw a call end finds it. With the database
     /// behind, the answer is what it has.
     pub(super) async fn settle(&self) {
-        self.journal.history_committed(self.limits.commit_wait).await;
+        let wait = self.limits.load().commit_wait;
+        self.journal.history_committed(wait).await;
     }
 }

@@ -44,7 +44,7 @@ impl Registry {
         if let Some(link) = self.links.between(user, device) {
             return Ok((link, false));
         }
-        if self.links.of_user(user).len().max(self.links.of_device(device).len()) >= self.limits.links_max {
+        if self.links.of_user(user).len().max(self.links.of_device(device).len()) >= self.limits.load().links_max {
             super::count_dropped("links_max");
             return Err(ChangeError::Limit { what: "links_max" });
         }

@@ -46,6 +46,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
@@ -121,7 +122,8 @@ pub struct Registry {
     journal: Arc<Journal>,
     store: Store,
     clock: Clock,
-    limits: Limits,
+    /// Replaced as a whole when the configuration is read again.
+    limits: ArcSwap<Limits>,
     /// When it was opened.
     started: Now,
     /// What the site tasks take over.
@@ -173,7 +175,7 @@ impl Registry {
             started: now,
             calls_at_start: Mutex::default(),
             clock,
-            limits,
+            limits: ArcSwap::from_pointee(limits),
         });
         registry.restore(loaded, now);
         tasks::start(&registry);
@@ -188,8 +190,22 @@ impl Registry {
 
     /// Its bounds.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.limits
+    pub fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// Goes by these from now on; what was let in under the old ones stays. How much history may wait and how many calls
+    /// may live is as it was at the start.
+    pub fn set_limits(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
+    }
+
+    /// Whether the journal goes on, be it with a database that is away.
+    ///
+    /// # Errors
+    /// In a few words, why it never will.
+    pub fn journal_alive(&self) -> Result<(), &'static str> {
+        self.journal.alive()
     }
 
     /// Waits until the change `seq` is stored, at most [`Limits::commit_wait`].
@@ -197,7 +213,8 @@ impl Registry {
     /// # Errors
     /// [`NotStored`]: the change stays and is stored when it can be; ask again.
     pub async fn committed(&self, seq: Seq) -> Result<(), NotStored> {
-        self.committed_within(seq, self.limits.commit_wait).await
+        let wait = self.limits.load().commit_wait;
+        self.committed_within(seq, wait).await
     }
 
     /// The same for who has time, as at the start and on the command line: a disk that is slow for a while fails nothing.
@@ -205,7 +222,8 @@ impl Registry {
     /// # Errors
     /// [`NotStored`] after half a minute.
     pub async fn committed_patiently(&self, seq: Seq) -> Result<(), NotStored> {
-        self.committed_within(seq, PATIENCE.max(self.limits.commit_wait)).await
+        let wait = PATIENCE.max(self.limits.load().commit_wait);
+        self.committed_within(seq, wait).await
     }
 
     async fn committed_within(&self, seq: Seq, wait: Duration) -> Result<(), NotStored> {

@@ -30,7 +30,7 @@ macro_rules! kept {
             }
 
             fn limit(registry: &Registry) -> (&'static str, usize) {
-                (stringify!($limit), registry.limits.$limit)
+                (stringify!($limit), registry.limits.load().$limit)
             }
 
             fn table(registry: &Registry) -> &Table<Self> {

@@ -214,7 +214,7 @@ impl Registry {
         Grace {
             ms: u64::from(seconds) * 1000,
             started_at: self.started.unix,
-            until: self.started.tick + self.limits.restart_grace_ms,
+            until: self.started.tick + self.limits.load().restart_grace_ms,
         }
     }
 
@@ -328,7 +328,7 @@ impl Registry {
 
     /// The limit that keeps another device from appearing, if one does.
     pub(super) fn may_not_appear(&self, of_account: &AccountDevices, now: Now) -> Option<&'static str> {
-        let limits = &self.limits;
+        let limits = self.limits.load();
         let limit = if of_account.count() >= limits.devices_max {
             "devices_max"
         } else {

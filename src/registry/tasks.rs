@@ -62,7 +62,7 @@ async fn forget(registry: Weak<Registry>) {
         hour.tick().await;
         let Some((store, retention, now)) = registry
             .upgrade()
-            .map(|registry| (registry.store.clone(), registry.limits.retention, registry.clock.now()))
+            .map(|registry| (registry.store.clone(), registry.limits.load().retention, registry.clock.now()))
         else {
             return;
         };

@@ -62,6 +62,7 @@ impl Journal {
                 }
                 self.wake.notified().await;
             }
+            self.turn();
             self.tidy(&records, &mut log, &mut sink).await;
             let Some(batch) = records.upgrade().map(|records| self.gather(&*records, &mut log)) else { return };
             match self.commit(&mut sink, &batch).await {
@@ -147,6 +148,7 @@ impl Journal {
             if items.is_empty() {
                 continue;
             }
+            self.turn();
             match sink.write(items).await {
                 Ok(()) => {}
                 Err(WriteError::Unavailable(error)) => return Err(error),

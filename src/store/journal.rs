@@ -45,6 +45,10 @@ pub struct Journal {
     pub(super) refused: Refused,
     pub(super) up: AtomicBool,
     pub(super) closed: AtomicBool,
+    /// Its task has died.
+    died: AtomicBool,
+    /// When it last began something that has a bounded time.
+    turned: AtomicU64,
     pub(super) log_at_start: Log,
     pub(super) clock: Clock,
     /// Number of the latest deletion.
@@ -71,6 +75,8 @@ impl Journal {
             refused: Refused::default(),
             up: AtomicBool::new(true),
             closed: AtomicBool::new(false),
+            died: AtomicBool::new(false),
+            turned: AtomicU64::new(0),
             log_at_start: log,
             clock,
             gone: AtomicU64::new(0),
@@ -166,7 +172,31 @@ impl Journal {
 
     /// Notes that nothing is written any more.
     pub(super) fn down(&self) {
+        self.died.store(true, Ordering::Release);
         self.up.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that the task goes on.
+    pub(super) fn turn(&self) {
+        self.turned.store(self.clock.now().tick.0, Ordering::Release);
+    }
+
+    /// Whether whatever waits is being written, or the database was found to be away: each try has a bounded time.
+    ///
+    /// # Errors
+    /// In a few words, why nothing is ever going to be written again.
+    pub fn alive(&self) -> Result<(), &'static str> {
+        if self.died.load(Ordering::Acquire) {
+            return Err("the journal has died");
+        }
+        let turned = Tick(self.turned.load(Ordering::Acquire));
+        let (is_idle, oldest) = {
+            let mut state = self.state();
+            (state.in_flight.0 == 0 && state.pending.is_empty(), state.pending.oldest())
+        };
+        // What became dirty only now has not been seen yet by a task that slept.
+        let since = oldest.map_or(turned, |oldest| oldest.max(turned));
+        if is_idle || self.clock.now().tick - since < STUCK_MS { Ok(()) } else { Err("the journal stands still") }
     }
 
     /// Waits until nothing is left to write, at most `wait`.
@@ -215,6 +245,9 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Several times what one try to connect and to write may take, and the pause after it.
+const STUCK_MS: u64 = 60_000;
 
 async fn reached(watermark: &watch::Sender<u64>, seq: Seq, wait: Duration) -> bool {
     if *watermark.borrow() >= seq.0 {

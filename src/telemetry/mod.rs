@@ -6,10 +6,10 @@ pub mod flood;
 use std::fmt;
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -31,10 +31,21 @@ impl fmt::Display for Short<'_> {
     }
 }
 
+/// What is logged, which may be changed while we run.
+#[derive(Debug)]
+pub struct Logging(reload::Handle<Targets, Registry>);
+
+impl Logging {
+    /// Goes by these directives (`log.level`) from now on.
+    pub fn set_level(&self, directives: &str) {
+        // It fails only where another's subscriber was there first, which nothing of this reaches.
+        let _ = self.0.reload(targets(directives));
+    }
+}
+
 /// Starts logging as configured. A second call in one process (tests that start two daemons) changes nothing.
-pub fn start(log: &Log) {
-    // The configuration has checked the directives; should they fail all the same, too much is better than nothing.
-    let level: Targets = log.level.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO));
+pub fn start(log: &Log) -> Logging {
+    let (level, handle) = reload::Layer::new(targets(&log.level));
     let human = match log.format {
         LogFormat::Human => true,
         LogFormat::Json => false,
@@ -49,6 +60,12 @@ pub fn start(log: &Log) {
     let private = filter_fn(|metadata| !metadata.target().starts_with(TELLTALE));
     // Only an earlier call of ours can be in the way.
     let _ = tracing_subscriber::registry().with(layer.with_filter(level.and(private).and(Flood))).try_init();
+    Logging(handle)
+}
+
+/// The configuration has checked the directives; should they fail all the same, too much is better than nothing.
+fn targets(directives: &str) -> Targets {
+    directives.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
 }
 
 /// What reads telephone numbers logs them, in full.

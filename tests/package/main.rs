@@ -157,6 +157,7 @@ fn holds_what_it_should(package: &Path) {
     for file in [
         "./usr/bin/hookswitch",
         "./usr/lib/systemd/system/hookswitch.service",
+        "./usr/lib/systemd/system/hookswitch.socket",
         "./usr/share/man/man1/hookswitch.1.gz",
         "./usr/share/man/man1/hookswitch-check.1.gz",
         "./usr/share/bash-completion/completions/hookswitch",

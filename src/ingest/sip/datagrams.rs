@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use tokio::net::UdpSocket;
 
+use super::socket::Opened;
+
 #[cfg(target_os = "linux")]
 use many as system;
 #[cfg(not(target_os = "linux"))]
@@ -15,6 +17,9 @@ pub(super) struct Inbox {
     slots: Box<[u8]>,
     /// How many the system has dropped at this socket since it was bound, as far as it has told.
     lost: u32,
+    /// Whether that was in our time: a socket that was opened before us may have lost some to an earlier process, which
+    /// has counted them.
+    is_ours: bool,
 }
 
 /// What was read at once.
@@ -43,8 +48,9 @@ pub(super) struct Unsent {
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
-        Self { slots: vec![0; BATCH * SLOT_BYTES].into_boxed_slice(), lost: 0 }
+    pub(super) fn new(opened: Opened) -> Self {
+        let slots = vec![0; BATCH * SLOT_BYTES].into_boxed_slice();
+        Self { slots, lost: 0, is_ours: opened == Opened::Here }
     }
 
     /// Shows `each` a batch of what waits, without waiting.
@@ -52,8 +58,14 @@ impl Inbox {
     /// # Errors
     /// `WouldBlock` when nothing waits; else what the system says, the socket being as good as before.
     pub(super) fn read(&mut self, socket: &UdpSocket, each: impl FnMut(&[u8], SocketAddr)) -> io::Result<Read> {
-        let before = self.lost;
+        let mut before = self.lost;
         let count = system::receive(socket, &mut self.slots, &mut self.lost, each)?;
+        if !std::mem::replace(&mut self.is_ours, true) {
+            if self.lost > 0 {
+                tracing::info!(datagrams = self.lost, "lost at a socket since it was opened, and before we read it");
+            }
+            before = self.lost;
+        }
         // The system's count starts anew after 2^32.
         let lost = usize::try_from(self.lost.wrapping_sub(before)).unwrap_or(usize::MAX);
         Ok(Read { more: count == BATCH, lost })
@@ -253,7 +265,7 @@ mod tests {
     }
 
     async fn hear(way: &Way, socket: &UdpSocket, count: usize) -> Vec<(Vec<u8>, SocketAddr)> {
-        let (mut inbox, mut heard) = (Inbox::new(), Vec::new());
+        let (mut inbox, mut heard) = (Inbox::new(Opened::Here), Vec::new());
         while heard.len() < count {
             socket.readable().await.unwrap();
             let before = heard.len();

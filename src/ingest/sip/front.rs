@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ use super::mirror::{Mirror, Origin};
 use super::peers::Peers;
 use super::publications::Publications;
 use super::registrar::Registrar;
+use super::reload::{Admission, Limits};
 use super::replica::Replica;
 use super::siptrace::Original;
 
@@ -31,7 +33,8 @@ pub(super) struct Core {
     pub registry: Arc<Registry>,
     pub sites: Sites,
     pub peers: Peers,
-    pub policy: Policy,
+    /// What registrars grant.
+    policy: ArcSwap<Policy>,
     pub salt: Salt,
     pub auth: Auth,
     /// Of all replica listeners: a PBX may have several.
@@ -48,7 +51,8 @@ pub(super) struct Front {
     pub clock: Clock,
     /// Highest sequence number that is committed.
     pub committed: watch::Receiver<u64>,
-    pub limits: config::Limits,
+    pub limits: Limits,
+    pub admission: Admission,
     listener: config::Listener,
     desk: Desk,
     core: Arc<Core>,
@@ -116,20 +120,11 @@ enum Desk {
 impl Core {
     pub(super) fn new(registry: &Arc<Registry>, sites: Sites, config: &config::Config, salt: Salt, seed: Seed) -> Self {
         let registrar = &config.registrar;
-        let policy = Policy {
-            expires_min_s: registrar.expires_min_s,
-            expires_default_s: registrar.expires_default_s,
-            expires_max_s: registrar.expires_max_s,
-            expires_deviation_percent: u8::try_from(registrar.expires_deviation_percent).unwrap_or(0),
-            contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
-            overflow: Overflow::DropOldest,
-            source: BindingSource::Registrar,
-        };
         Self {
             registry: registry.clone(),
             sites,
             peers: Peers::new(registry.clone()),
-            policy,
+            policy: ArcSwap::from_pointee(policy(registrar)),
             salt,
             auth: Auth::new(registrar, seed),
             publications: Publications::new(),
@@ -176,11 +171,21 @@ impl Core {
         Ok((registered.value?, registered.seq.map(|seq| seq.0)))
     }
 
+    /// What registrars grant where an account says nothing else.
+    pub(super) fn policy(&self) -> Policy {
+        **self.policy.load()
+    }
+
+    /// Grants by these from now on.
+    pub(super) fn grant(&self, registrar: &config::Registrar) {
+        self.policy.store(Arc::new(policy(registrar)));
+    }
+
     /// What is believed of registrations a PBX has accepted.
     pub(super) fn passive_policy(&self, pbx: PbxId) -> Policy {
         let expires_max_s =
             self.registry.pbxs.get(pbx).map_or(PASSIVE_EXPIRES_MAX_S, |pbx| pbx.value.passive_expires_max_s);
-        Policy { source: BindingSource::Passive, expires_max_s, contacts_max: PASSIVE_CONTACTS_MAX, ..self.policy }
+        Policy { source: BindingSource::Passive, expires_max_s, contacts_max: PASSIVE_CONTACTS_MAX, ..self.policy() }
     }
 }
 
@@ -190,7 +195,7 @@ impl Front {
         core: Arc<Core>,
         clock: Clock,
         committed: watch::Receiver<u64>,
-        limits: config::Limits,
+        limits: Limits,
     ) -> Self {
         let desk = match listener.mode {
             config::Mode::Registrar => Desk::Registrar(Registrar::new(listener.auth)),
@@ -199,12 +204,13 @@ impl Front {
             config::Mode::Hep => Desk::Hep(Hep::new(&listener)),
         };
         let counts = Counts::new(&listener.name);
-        Self { name: listener.name.clone(), clock, committed, limits, listener, desk, core, counts }
+        let admission = Admission::new(&listener.networks);
+        Self { name: listener.name.clone(), clock, committed, limits, admission, listener, desk, core, counts }
     }
 
     /// Whether a peer at `address` may send here; one that may not is counted.
     pub(super) fn admits(&self, address: IpAddr) -> bool {
-        let admitted = self.listener.admits(address);
+        let admitted = self.admission.admits(address);
         if !admitted {
             dropped("network");
         }
@@ -297,9 +303,14 @@ impl Front {
         Some(reply.refuse(&refusal).finish())
     }
 
+    /// How long a reply waits for its commit.
+    pub(super) fn commit_wait_ms(&self) -> u64 {
+        self.limits.load().commit_wait_ms.into()
+    }
+
     /// Replies a UDP socket may hold back.
     pub(super) fn pending_max(&self) -> usize {
-        usize::try_from(self.limits.pending_replies_max).unwrap_or(usize::MAX)
+        usize::try_from(self.limits.load().pending_replies_max).unwrap_or(usize::MAX)
     }
 
     /// Whether the change a held reply tells of is stored, now that its number has been reached. Counts the reply if so.
@@ -389,6 +400,18 @@ impl Front {
             }
             _ => self.counts.add(label, "ignored"),
         }
+    }
+}
+
+fn policy(registrar: &config::Registrar) -> Policy {
+    Policy {
+        expires_min_s: registrar.expires_min_s,
+        expires_default_s: registrar.expires_default_s,
+        expires_max_s: registrar.expires_max_s,
+        expires_deviation_percent: u8::try_from(registrar.expires_deviation_percent).unwrap_or(0),
+        contacts_max: usize::try_from(registrar.contacts_max).unwrap_or(usize::MAX),
+        overflow: Overflow::DropOldest,
+        source: BindingSource::Registrar,
     }
 }
 

@@ -23,6 +23,7 @@ mod publications;
 pub(super) mod recent;
 mod redirect;
 mod registrar;
+mod reload;
 mod replica;
 mod siptrace;
 mod socket;
@@ -39,18 +40,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::activation::Handed;
+use crate::census::{Bounds, Census};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::registry::Registry;
 use crate::sip::Salt;
+use crate::supervision::Liveness;
 
 use super::site::Sites;
 use auth::Seed;
 use front::{Core, Front};
+use reload::Serving;
 use socket::Bound;
 use tcp::Door;
 use tls::Handshake;
@@ -78,14 +84,18 @@ pub struct Listening {
 }
 
 impl Listeners {
-    /// Binds all sockets of all listeners.
+    /// Has all sockets of all listeners: those that were `handed` over, and the others bound now.
     ///
     /// # Errors
     /// When one can't be had; those bound before it are closed again.
-    pub fn bind(listeners: &[config::Listener], limits: &config::Limits) -> Result<Self, BindError> {
+    pub fn bind(
+        listeners: &[config::Listener],
+        limits: &config::Limits,
+        handed: &mut Handed,
+    ) -> Result<Self, BindError> {
         let mut bound = Vec::with_capacity(listeners.len());
         for listener in listeners {
-            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind, limits));
+            let sockets = listener.bind.iter().map(|bind| socket::bind(&listener.name, *bind, limits, handed));
             bound.push((listener.clone(), sockets.collect::<Result<_, _>>()?));
         }
         Ok(Self { bound })
@@ -100,7 +110,7 @@ impl Listeners {
             self.bound.iter().flat_map(|(listener, sockets)| sockets.iter().map(move |socket| (listener, socket)));
         all.map(|(listener, socket)| {
             let protocol = match socket {
-                Bound::Udp(_) => config::Protocol::Udp,
+                Bound::Udp(..) => config::Protocol::Udp,
                 Bound::Stream(_, protocol) => *protocol,
             };
             Ok(Listening { listener: listener.name.clone(), mode: listener.mode, protocol, address: socket.address()? })
@@ -108,27 +118,29 @@ impl Listeners {
         .collect()
     }
 
-    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. A change
-    /// of `reload` has certificates read again at once.
+    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. Each
+    /// shows in `liveness` that it turns. They begin with the configuration that is `running`; a new one is taken up as far
+    /// as it can be, and has certificates read again at once.
     ///
     /// # Errors
     /// When a socket can't be handed to the runtime, or the system gives no random bytes.
     pub fn serve(
         self,
-        config: &Config,
         registry: &Arc<Registry>,
         sites: Sites,
         tasks: &TaskTracker,
-        reload: &watch::Receiver<u64>,
+        running: &watch::Receiver<Arc<Config>>,
+        liveness: &Liveness,
         stop: &CancellationToken,
     ) -> io::Result<()> {
+        let config = running.borrow().clone();
         let clock = registry.clock();
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(io::Error::other)?;
         let mut seed = [0; 64];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         warn_of_void_secrets(registry, &config.registrar.realm);
-        let core = Arc::new(Core::new(registry, sites, config, Salt(salt), Seed(seed)));
+        let core = Arc::new(Core::new(registry, sites, &config, Salt(salt), Seed(seed)));
         let answers = |mode| matches!(mode, config::Mode::Registrar | config::Mode::Replica);
         if self.bound.iter().any(|(listener, _)| answers(listener.mode)) {
             tasks.spawn(expire(core.clone(), clock.clone(), stop.clone()));
@@ -136,28 +148,35 @@ impl Listeners {
         if self.bound.iter().any(|(listener, _)| listener.mode == config::Mode::Registrar) {
             tasks.spawn(keepalive::run(core.clone(), clock.clone(), stop.clone()));
         }
+        let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
+        let mut serving = Serving { core: core.clone(), limits: limits.clone(), fronts: vec![], censuses: vec![] };
         for (listener, sockets) in self.bound {
             let handshake = listener.certificate.clone().map(|certificate| {
-                let handshake = Handshake::new(&certificate, config.limits.message_wait_ms());
-                let every = Duration::from_secs(config.limits.certificate_check_s.into());
+                let handshake = Handshake::new(&certificate, limits.clone());
                 let name = listener.name.clone();
-                tasks.spawn(handshake.clone().follow(name, certificate, every, reload.clone(), stop.clone()));
+                tasks.spawn(handshake.clone().follow(name, certificate, running.clone(), stop.clone()));
                 handshake
             });
             let committed = registry.committed_watch();
-            let registrar = (listener.mode == config::Mode::Registrar).then(|| listener.clone());
-            let front = Front::new(listener, core.clone(), clock.clone(), committed, config.limits.clone());
-            let front = Arc::new(front);
+            let is_registrar = listener.mode == config::Mode::Registrar;
+            let front = Arc::new(Front::new(listener, core.clone(), clock.clone(), committed, limits.clone()));
+            serving.fronts.push(front.clone());
             for socket in sockets {
+                let name = format!("listeners.{} {}", front.name, socket.address()?);
                 match socket {
-                    Bound::Udp(socket) => {
-                        socket::note_receive_buffer(&front.name, &socket, &front.limits);
+                    Bound::Udp(socket, opened) => {
+                        socket::note_receive_buffer(&front.name, &socket, opened, &config.limits);
                         let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
-                        let number = match &registrar {
-                            Some(listener) => core.keepalive.doors.open(&socket, listener)?,
-                            None => None,
-                        };
-                        tasks.spawn(udp::serve(front.clone(), socket, number, stop.clone()));
+                        let doors = is_registrar.then_some(&core.keepalive.doors);
+                        let number = doors.map(|doors| doors.open(&socket, &front.admission)).transpose()?.flatten();
+                        tasks.spawn(udp::serve(
+                            front.clone(),
+                            socket,
+                            opened,
+                            number,
+                            liveness.enrol(name),
+                            stop.clone(),
+                        ));
                     }
                     Bound::Stream(socket, protocol) => {
                         let listener = tokio::net::TcpListener::from_std(socket)?;
@@ -166,11 +185,17 @@ impl Listeners {
                         if handshake.is_none() && protocol.is_encrypted() {
                             continue;
                         }
-                        tasks.spawn(Door { front: front.clone(), listener, protocol, handshake }.serve(stop.clone()));
+                        let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
+                        let census = Census::new("sip_tcp", Bounds::of_sip(&config.limits), gauge);
+                        serving.censuses.push(census.clone());
+                        let (front, pulse) = (front.clone(), liveness.enrol(name));
+                        let door = Door { front, listener, protocol, handshake, census, pulse };
+                        tasks.spawn(door.serve(stop.clone()));
                     }
                 }
             }
         }
+        tasks.spawn(serving.follow(running.clone(), stop.clone()));
         Ok(())
     }
 }

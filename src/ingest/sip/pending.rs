@@ -25,6 +25,12 @@ impl<T> Pending<T> {
         Self { held: BTreeMap::new(), deadlines: VecDeque::new(), arrivals: 0, wait_ms, held_max }
     }
 
+    /// Goes by these from now on; what is held waits as long as it was to. A shorter wait of a later one ends with that of
+    /// those before it.
+    pub fn bound(&mut self, held_max: usize, wait_ms: u64) {
+        (self.held_max, self.wait_ms) = (held_max, wait_ms);
+    }
+
     /// Whether another reply may be held. Asked before the change is made, so that a refused request changes nothing.
     pub fn has_room(&self) -> bool {
         self.held.len() < self.held_max

@@ -62,7 +62,8 @@ fn register(core: &Core, request: &Request<'_, '_>, auth: config::Auth) -> Resul
     if auth == config::Auth::Digest || has_secret(actor) || (actor != target.device() && has_secret(target.device())) {
         core.auth.check(core, request, &target, actor)?;
     }
-    let policy = settings.map_or(core.policy, |settings| permission::policy(&core.policy, settings));
+    let granted = core.policy();
+    let policy = settings.map_or(granted, |settings| permission::policy(&granted, settings));
     if !request.has_room {
         // Asked before anything changes, so that a refused REGISTER is one that did nothing.
         return Err(unavailable("Too Many Registrations In Flight", "pending_full"));

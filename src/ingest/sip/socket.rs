@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::datagrams::count_lost;
+use crate::activation::Handed;
 use crate::config::{self, Bind, Limits};
 
 /// A bound socket that is not served yet: all are bound before the first is served, so that a taken port stops the
@@ -13,9 +14,18 @@ use crate::config::{self, Bind, Limits};
 #[derive(Debug)]
 pub enum Bound {
     /// For datagrams.
-    Udp(UdpSocket),
+    Udp(UdpSocket, Opened),
     /// For connections, and what is spoken over them.
     Stream(TcpListener, config::Protocol),
+}
+
+/// Who opened a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// We.
+    Here,
+    /// The service manager, which keeps it: it may have had an earlier life, and its buffers are what its unit says.
+    Before,
 }
 
 /// Why a listener can't listen: one line that names the key to change.
@@ -29,15 +39,24 @@ pub struct BindError {
     pub kind: io::ErrorKind,
 }
 
-/// Binds one address of `listener`.
+/// One address of `listener`: the socket that was handed over for it, else one that is bound now.
 ///
 /// # Errors
 /// When the address is taken, is not ours, or needs rights we have not.
-pub fn bind(listener: &str, bind: Bind, limits: &Limits) -> Result<Bound, BindError> {
+pub fn bind(listener: &str, bind: Bind, limits: &Limits, handed: &mut Handed) -> Result<Bound, BindError> {
     let bound = match bind.protocol {
-        config::Protocol::Udp => udp(bind.address, limits).map(Bound::Udp),
-        protocol => tcp(bind.address).map(|socket| Bound::Stream(socket, protocol)),
+        config::Protocol::Udp => match handed.udp(bind.address) {
+            Some(socket) => Ok(Bound::Udp(socket, Opened::Before)),
+            None => udp(bind.address, limits).map(|socket| Bound::Udp(socket, Opened::Here)),
+        },
+        protocol => match handed.tcp(bind.address) {
+            Some(socket) => Ok(Bound::Stream(socket, protocol)),
+            None => tcp(bind.address).map(|socket| Bound::Stream(socket, protocol)),
+        },
     };
+    if let Ok(Bound::Udp(socket, _)) = &bound {
+        count_lost(socket);
+    }
     bound.map_err(|error| BindError {
         listener: listener.to_owned(),
         bind,
@@ -52,17 +71,17 @@ pub fn bind(listener: &str, bind: Bind, limits: &Limits) -> Result<Bound, BindEr
 }
 
 /// Tells the operator when the system grants a socket less room than was asked for.
-pub fn note_receive_buffer(listener: &str, socket: &UdpSocket, limits: &Limits) {
+pub fn note_receive_buffer(listener: &str, socket: &UdpSocket, opened: Opened, limits: &Limits) {
     // Linux grants twice what may be asked for, to hold its own notes as well.
     let granted_kib = SockRef::from(socket).recv_buffer_size().unwrap_or_default() / 2048;
     let wanted_kib = usize::try_from(limits.receive_buffer_kib).unwrap_or(usize::MAX);
     if granted_kib < wanted_kib {
-        tracing::info!(
-            listener,
-            granted_kib,
-            wanted_kib,
-            "a small receive buffer loses bursts of UDP; raise net.core.rmem_max, or lower limits.receive_buffer_kib"
-        );
+        // What the service manager has opened is not changed: it may grant more than we are allowed to ask for.
+        let remedy = match opened {
+            Opened::Here => "raise net.core.rmem_max, or lower limits.receive_buffer_kib",
+            Opened::Before => "set ReceiveBuffer= in its socket unit, or lower limits.receive_buffer_kib",
+        };
+        tracing::info!(listener, granted_kib, wanted_kib, remedy, "a small receive buffer loses bursts of UDP");
     }
 }
 
@@ -73,7 +92,7 @@ impl Bound {
     /// When the system can't say.
     pub fn address(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Udp(socket) => socket.local_addr(),
+            Self::Udp(socket, _) => socket.local_addr(),
             Self::Stream(socket, _) => socket.local_addr(),
         }
     }
@@ -86,9 +105,7 @@ fn udp(address: SocketAddr, limits: &Limits) -> io::Result<UdpSocket> {
     socket.set_recv_buffer_size(wanted_kib.saturating_mul(1024))?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(&address.into())?;
-    let socket = socket.into();
-    count_lost(&socket);
-    Ok(socket)
+    Ok(socket.into())
 }
 
 fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
@@ -128,15 +145,17 @@ mod tests {
     #[test]
     fn the_receive_buffer_is_as_large_as_asked_for_or_as_the_system_grants() {
         let small = Limits { receive_buffer_kib: 128, ..limits() };
-        let Bound::Udp(socket) = bind("registrar", free("udp:127.0.0.1:0"), &small).unwrap() else { unreachable!() };
+        let bound = bind("registrar", free("udp:127.0.0.1:0"), &small, &mut Handed::default()).unwrap();
+        let Bound::Udp(socket, Opened::Here) = bound else { unreachable!() };
         assert_eq!(Socket::from(socket).recv_buffer_size().unwrap(), 2 * 128 * 1024);
     }
 
     #[test]
     fn a_taken_port_is_one_line_that_names_the_key() {
-        let first = bind("registrar", free("udp:127.0.0.1:0"), &limits()).unwrap();
+        let mut none = Handed::default();
+        let first = bind("registrar", free("udp:127.0.0.1:0"), &limits(), &mut none).unwrap();
         let taken = Bind { address: first.address().unwrap(), ..free("udp:127.0.0.1:0") };
-        let error = bind("office", taken, &limits()).unwrap_err();
+        let error = bind("office", taken, &limits(), &mut none).unwrap_err();
         assert_eq!(error.kind, io::ErrorKind::AddrInUse);
         let text = error.to_string();
         assert!(text.starts_with("listeners.office.bind: can't listen on udp:127.0.0.1:"), "{text}");
@@ -145,8 +164,9 @@ mod tests {
 
     #[test]
     fn both_families_can_have_one_port() {
-        let v6 = bind("a", free("tcp:[::]:0"), &limits()).unwrap();
+        let mut none = Handed::default();
+        let v6 = bind("a", free("tcp:[::]:0"), &limits(), &mut none).unwrap();
         let port = v6.address().unwrap().port();
-        bind("a", free(&format!("tcp:0.0.0.0:{port}")), &limits()).unwrap();
+        bind("a", free(&format!("tcp:0.0.0.0:{port}")), &limits(), &mut none).unwrap();
     }
 }

@@ -9,10 +9,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::census::{Bounds, Census, Seat};
+use crate::census::{Census, Seat};
 use crate::config::Protocol;
 use crate::model::{Now, Tick, Transport};
 use crate::sip::frame::PONG;
+use crate::supervision::Pulse;
 
 use super::front::{Answer, Front, Held, Peer};
 use super::mail::Mail;
@@ -28,18 +29,20 @@ pub(super) struct Door {
     pub protocol: Protocol,
     /// Of TLS and secure WebSocket.
     pub handshake: Option<Handshake>,
+    pub census: Census,
+    /// Shows that it accepts.
+    pub pulse: Pulse,
 }
 
 impl Door {
     /// Accepts connections until `stop`, then waits until each has sent what it owes.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { front, listener, protocol, handshake } = self;
-        let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
-        let census = Census::new("sip_tcp", Bounds::of_sip(&front.limits), gauge);
+        let Self { front, listener, protocol, handshake, census, mut pulse } = self;
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
+                () = pulse.beat() => continue,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -99,7 +102,7 @@ impl Visitor {
             let wire = Stream::new(stream, self.front.is_wrapped());
             return Connection::new(self, wire, transport).run(stop).await;
         }
-        let wait = Duration::from_millis(self.front.limits.message_wait_ms());
+        let wait = Duration::from_millis(self.front.limits.load().message_wait_ms());
         // Apart, or every connection would carry the room of a handshake for as long as it lives.
         let upgrade = Box::pin(ws::upgrade(stream, self.front.origins(), wait));
         let upgraded = stop.run_until_cancelled(upgrade).await;
@@ -132,8 +135,8 @@ enum End {
 impl<W: Wire> Connection<W> {
     fn new(visitor: Visitor, wire: W, transport: Transport) -> Self {
         let Visitor { front, source, local, seat, .. } = visitor;
-        let pending = Pending::new(PENDING_MAX, front.limits.commit_wait_ms.into());
-        let deadline = front.clock.now().tick + front.limits.idle_ms();
+        let pending = Pending::new(PENDING_MAX, front.commit_wait_ms());
+        let deadline = front.clock.now().tick + front.limits.load().idle_ms();
         let (peer, mail) = front.connected(source, local, transport);
         Self { front, wire, peer, mail, seat, pending, pending_bytes: 0, deadline }
     }
@@ -212,10 +215,10 @@ impl<W: Wire> Connection<W> {
         }
         let begun = self.wire.begun();
         if begun == 0 {
-            self.deadline = now.tick + self.front.limits.idle_ms();
+            self.deadline = now.tick + self.front.limits.load().idle_ms();
         } else if was_between || whole {
             // Only the first piece of a message starts its time, or a byte now and then would hold it for ever.
-            self.deadline = now.tick + self.front.limits.message_wait_ms();
+            self.deadline = now.tick + self.front.limits.load().message_wait_ms();
         }
         self.seat.hold(begun > 0, begun + self.pending_bytes).map_err(End::Us)
     }

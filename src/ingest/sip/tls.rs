@@ -14,14 +14,16 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Certificate;
+use crate::config::{Certificate, Config};
+
+use super::reload::Limits;
 
 /// Shakes hands with the clients of one listener. Cheap to clone; clones show the same certificate.
 #[derive(Clone)]
 pub(super) struct Handshake {
     /// Replaced as a whole when the files change; connections go on with what they began with.
     server: Arc<RwLock<Arc<ServerConfig>>>,
-    wait: Duration,
+    limits: Limits,
 }
 
 /// What tells one state of a file from another without reading it.
@@ -33,16 +35,17 @@ struct Stamp {
 }
 
 impl Handshake {
-    /// Gives each client `wait_ms` for it.
-    pub(super) fn new(certificate: &Certificate, wait_ms: u64) -> Self {
-        Self { server: Arc::new(RwLock::new(certificate.server())), wait: Duration::from_millis(wait_ms) }
+    /// Gives each client `message_wait_s` of `limits` for it.
+    pub(super) fn new(certificate: &Certificate, limits: Limits) -> Self {
+        Self { server: Arc::new(RwLock::new(certificate.server())), limits }
     }
 
     /// The encrypted stream; none, and counted, when the client does not get there. Whoever speaks no TLS is told so by an
     /// alert, as far as it listens.
     pub(super) async fn shake(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let server = self.server.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match tokio::time::timeout(self.wait, TlsAcceptor::from(server).accept(stream)).await {
+        let wait = Duration::from_millis(self.limits.load().message_wait_ms());
+        match tokio::time::timeout(wait, TlsAcceptor::from(server).accept(stream)).await {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 dropped("handshake");
@@ -56,20 +59,20 @@ impl Handshake {
         }
     }
 
-    /// Shows a new certificate once its files have changed: looks `every` so often and whenever `reload` changes, until
-    /// `stop`. A certificate that can't be used is told of, and the old one stays.
+    /// Shows a new certificate once its files have changed: looks every `certificate_check_s` of the limits and whenever
+    /// `reload` changes, until `stop`. A certificate that can't be used is told of, and the old one stays.
     pub(super) async fn follow(
         self,
         listener: String,
         mut certificate: Certificate,
-        every: Duration,
-        mut reload: watch::Receiver<u64>,
+        mut reload: watch::Receiver<Arc<Config>>,
         stop: CancellationToken,
     ) {
         let files: Vec<PathBuf> = certificate.files().map(Path::to_path_buf).collect();
         let mut tried = stamps(&files).await;
         let mut seen = tried.clone();
         loop {
+            let every = Duration::from_secs(reload.borrow().limits.certificate_check_s.into());
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(every) => false,

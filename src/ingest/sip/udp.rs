@@ -8,20 +8,30 @@ use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{Now, Transport};
+use crate::supervision::Pulse;
 
 use super::datagrams::{self, Inbox, Outbox};
 use super::front::{Answer, Front, Held, Peer};
 use super::pending::Pending;
+use super::socket::Opened;
 
-/// Serves `socket`, which keepalives know by `number`, until `stop`; then sends what still waits for its commit, in the
-/// bounded time each has.
-pub(super) async fn serve(front: Arc<Front>, socket: Arc<UdpSocket>, number: Option<u16>, stop: CancellationToken) {
-    let pending = Pending::new(front.pending_max(), front.limits.commit_wait_ms.into());
+/// Serves `socket`, which keepalives know by `number`, until `stop`, and shows by `pulse` that it does; then sends what
+/// still waits for its commit, in the bounded time each has.
+pub(super) async fn serve(
+    front: Arc<Front>,
+    socket: Arc<UdpSocket>,
+    opened: Opened,
+    number: Option<u16>,
+    mut pulse: Pulse,
+    stop: CancellationToken,
+) {
+    let pending = Pending::new(front.pending_max(), front.commit_wait_ms());
     let gauge = metrics::gauge!("hookswitch_sip_pending_replies", "listener" => front.name.clone());
-    let (inbox, outbox) = (Inbox::new(), Outbox::default());
+    let (inbox, outbox) = (Inbox::new(opened), Outbox::default());
     let mut line = Line { front, socket, number, pending, shown: 0, inbox, outbox };
     let mut committed = line.front.committed.clone();
     loop {
+        line.pending.bound(line.front.pending_max(), line.front.commit_wait_ms());
         let now = line.front.clock.now();
         let wait = line.pending.next_deadline().map_or(IDLE, |deadline| Duration::from_millis(deadline - now.tick));
         let (holding, stopping) = (!line.pending.is_empty(), stop.is_cancelled());
@@ -30,6 +40,7 @@ pub(super) async fn serve(front: Arc<Front>, socket: Arc<UdpSocket>, number: Opt
         }
         tokio::select! {
             () = stop.cancelled(), if !stopping => continue,
+            () = pulse.beat() => {}
             ready = line.socket.readable(), if !stopping => match ready {
                 Ok(()) => line.drain(),
                 Err(error) => line.survive(&error),

@@ -7,12 +7,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use smallvec::SmallVec;
 use tokio::net::UdpSocket;
 
-use crate::config;
 use crate::model::{Binding, Transport};
 use crate::sip::syntax::list;
 use crate::sip::{NameAddr, Scheme, Uri};
 
 use super::mail::Mail;
+use super::reload::Admission;
 
 /// The UDP sockets of registrars.
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(super) struct Doors(RwLock<Vec<Arc<Door>>>);
 pub(super) struct Door {
     socket: Arc<UdpSocket>,
     local: SocketAddr,
-    listener: config::Listener,
+    admission: Admission,
 }
 
 /// A way to a phone.
@@ -35,12 +35,12 @@ pub(super) enum Way {
 }
 
 impl Doors {
-    /// Notes a socket of `listener`; its number.
+    /// Notes a socket of a listener; its number.
     ///
     /// # Errors
     /// When the system can't say where it listens.
-    pub(super) fn open(&self, socket: &Arc<UdpSocket>, listener: &config::Listener) -> io::Result<Option<u16>> {
-        let door = Door { socket: socket.clone(), local: socket.local_addr()?, listener: listener.clone() };
+    pub(super) fn open(&self, socket: &Arc<UdpSocket>, admission: &Admission) -> io::Result<Option<u16>> {
+        let door = Door { socket: socket.clone(), local: socket.local_addr()?, admission: admission.clone() };
         let mut doors = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let number = u16::try_from(doors.len()).ok();
         doors.extend(number.map(|_| Arc::new(door)));
@@ -54,7 +54,7 @@ impl Doors {
         let known = number.and_then(|number| doors.get(usize::from(number)));
         let mut ways = SmallVec::new();
         for to in addresses(binding) {
-            let fits = |door: &&Arc<Door>| door.local.is_ipv4() == to.is_ipv4() && door.listener.admits(to.ip());
+            let fits = |door: &&Arc<Door>| door.local.is_ipv4() == to.is_ipv4() && door.admission.admits(to.ip());
             match known {
                 Some(door) => ways.extend(Some(door).filter(fits).map(|door| Way::Udp(door.clone(), to))),
                 None => ways.extend(doors.iter().filter(fits).map(|door| Way::Udp(door.clone(), to))),
