@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod database;
 mod demo;
 mod describe;
 mod files;
@@ -52,8 +53,14 @@ enum Command {
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
-    /// Bring the database up to this version and end.
+    /// Bring the database up to this version and end. A start does the same.
     Migrate,
+    /// Copy a whole database into another, empty one, embedded or Postgres, and prove that all of it arrived.
+    Copy(database::CopyArguments),
+    /// Write a backup of the embedded database into a file, while the daemon serves or without one.
+    Backup(database::FileArgument),
+    /// Make a backup the embedded database again; what was there before is kept beside it. The daemon must be stopped.
+    Restore(database::FileArgument),
     /// Say what a capture would have made the daemon do: devices, registrations, calls, and who would have got a popup.
     Replay(replay::Arguments),
     /// Serve a small office of phones that call each other, and print what happens.
@@ -169,7 +176,10 @@ async fn dispatch(command: Command, config: Config, file: Option<PathBuf>, hande
         Command::Serve => serve::serve(config, file.as_deref(), handed).await,
         // They have been run without a runtime.
         Command::Check { .. } | Command::Replay(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
-        Command::Migrate => serve::migrate(&config).await,
+        Command::Migrate => database::migrate(&config).await,
+        Command::Copy(arguments) => database::copy(arguments).await,
+        Command::Backup(arguments) => database::backup(&config, arguments).await,
+        Command::Restore(arguments) => database::restore(&config, arguments).await,
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,
         Command::Token(command) => access::token(&config, command).await,

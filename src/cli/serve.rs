@@ -1,4 +1,4 @@
-//! `hookswitch serve` and `migrate`.
+//! `hookswitch serve`.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use hookswitch::activation::Handed;
 use hookswitch::config::{Changes, Config};
 use hookswitch::http::secret::Secret;
-use hookswitch::lifecycle::{Daemon, FIRST_TOKEN, open_store};
+use hookswitch::lifecycle::{Daemon, FIRST_TOKEN};
 use hookswitch::supervision::Supervisor;
 use hookswitch::telemetry::{self, Logging};
 
@@ -67,14 +67,6 @@ async fn reload(daemon: &Daemon, file: Option<&Path>, logging: &Logging) {
     if !waiting.is_empty() {
         tracing::warn!(keys = waiting.join(", "), "changed in the configuration, and needs a restart to take effect");
     }
-}
-
-/// Brings the database up to date and ends.
-pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    // SQLite makes its file, not the folder around it.
-    let data_dir = hookswitch::data_dir::DataDir::open(&config.data_dir)?;
-    open_store(config, &data_dir).await?;
-    super::say(format_args!("{} is up to date", config.database.shown()))
 }
 
 /// What listens where, a line each.

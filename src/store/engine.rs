@@ -1,17 +1,17 @@
 //! The two engines: how each is opened, kept to ourselves and made to keep its promises.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, PgConnection, PgPool, SqliteConnection, SqlitePool};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::StoreError;
+use super::{StoreError, schema};
 
 /// A database, by engine: connections for readers, and how to get the writer's.
 #[derive(Clone, Debug)]
@@ -25,6 +25,9 @@ pub(super) enum Engine {
 pub(super) struct Sqlite {
     pub(super) pool: SqlitePool,
     options: SqliteConnectOptions,
+    /// Whoever writes holds it, first come first served. `SQLite`'s own waiting is a sleep of up to a tenth of a second, and
+    /// whoever deletes step by step could take the file anew each time the journal sleeps.
+    turn: Arc<Mutex<()>>,
     _lock: Option<Arc<File>>,
 }
 
@@ -84,22 +87,15 @@ impl Engine {
     /// Brings the tables up to date and hands out the writer's connection.
     pub(super) async fn prepare(&self, timeouts: Timeouts) -> Result<Writer, StoreError> {
         let mut writer = self.connect(timeouts).await?;
-        let migrated = match &mut writer {
-            Writer::Sqlite(connection) => MIGRATOR.run(&mut *connection).await,
-            Writer::Postgres(connection) => {
-                // Moving a large table may take longer than any commit.
-                sqlx::query("SET statement_timeout = 0").execute(&mut *connection).await?;
-                let migrated = MIGRATOR.run(&mut *connection).await;
-                promise(connection, timeouts.write).await?;
-                migrated
-            }
-        };
-        migrated.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => {
-                StoreError::Migrate(format!("a newer hookswitch has been here (migration {version})"))
-            }
-            error => StoreError::Migrate(error.to_string()),
-        })?;
+        if let Writer::Postgres(connection) = &mut writer {
+            // Moving a large table may take longer than any commit.
+            unlimited(connection).await?;
+        }
+        let migrated = schema::migrate(&mut writer).await;
+        if let Writer::Postgres(connection) = &mut writer {
+            promise(connection, timeouts.write).await?;
+        }
+        migrated?;
         Ok(writer)
     }
 
@@ -110,6 +106,14 @@ impl Engine {
             Self::Sqlite(_) => 64 << 10,
             // As much as it keeps in one place: longer values it moves out of the row and tries to compress.
             Self::Postgres(_) => 1_900,
+        }
+    }
+
+    /// Waits for the turn to write, where only one can; it lasts as long as what it answers.
+    pub(super) async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
+        match self {
+            Self::Sqlite(sqlite) => Some(sqlite.turn.clone().lock_owned().await),
+            Self::Postgres(_) => None,
         }
     }
 
@@ -143,7 +147,7 @@ impl Sqlite {
             .max_connections(READERS_MAX)
             .acquire_timeout(timeouts.read)
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, _lock: lock })
+        Ok(Self { pool, options, turn: Arc::default(), _lock: lock })
     }
 }
 
@@ -208,6 +212,29 @@ async fn promise(connection: &mut PgConnection, timeout: Duration) -> Result<(),
     Ok(())
 }
 
+/// For work that takes as long as it takes.
+pub(super) async fn unlimited(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', '0', false),
+                set_config('idle_in_transaction_session_timeout', '0', false)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The file of a `sqlite:` URL; none when it is in memory, or not such a URL.
+///
+/// # Errors
+/// [`StoreError::Url`] when it can't be read.
+pub(super) fn file_of(url: &str) -> Result<Option<PathBuf>, StoreError> {
+    if !url.starts_with("sqlite:") || in_memory(url) {
+        return Ok(None);
+    }
+    let options = SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))?;
+    Ok(Some(options.get_filename().to_owned()))
+}
+
 fn in_memory(url: &str) -> bool {
     url.contains(":memory:") || url.contains("mode=memory")
 }
@@ -216,10 +243,16 @@ fn in_memory(url: &str) -> bool {
 fn lock_beside(path: &Path) -> Result<File, StoreError> {
     let unavailable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
     private_file(path).map_err(unavailable)?;
-    let lock = private_file(&path.with_added_extension("lock")).map_err(unavailable)?;
+    lock(path, "lock")?.ok_or(StoreError::InUse)
+}
+
+/// Takes the lock of this name on a database file; none when another has it.
+pub(super) fn lock(path: &Path, name: &str) -> Result<Option<File>, StoreError> {
+    let unavailable = |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+    let lock = private_file(&path.with_added_extension(name)).map_err(unavailable)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(unavailable(error)),
     }
 }
@@ -231,9 +264,6 @@ fn private_file(path: &Path) -> std::io::Result<File> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
 }
-
-/// Compiled in, so that the one binary is all there is to install.
-static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
 /// Connections that answer questions about the past.
 const READERS_MAX: u32 = 4;

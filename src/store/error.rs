@@ -9,7 +9,20 @@ pub enum StoreError {
     /// Another process has it.
     #[error("the database is in use by another hookswitch; stop that one first")]
     InUse,
-    /// Its tables are not ours, or a newer version's.
+    /// Its tables are a newer version's.
+    #[error(
+        "a newer hookswitch has been here: its tables have schema {found}, this is hookswitch {} and knows schema {known} at \
+         most; nothing was changed; start the newer version again, or go back to the backup made before it was started \
+         (docs/upgrade.md)",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Newer {
+        /// The highest migration it has had.
+        found: i64,
+        /// The highest one we have.
+        known: i64,
+    },
+    /// Its tables are not ours, or a migration failed.
     #[error("the database's tables can't be brought up to date: {0}")]
     Migrate(String),
     /// It could not be reached, or did not answer in time.

@@ -10,6 +10,7 @@ use super::cell::{At, Readable, word};
 use super::engine::Engine;
 use super::past::{CallRow, TrailRow, TransitionRow};
 use super::records::LinkRow;
+use super::statements::Statement;
 use super::{Store, StoreError};
 use crate::model::{
     AccountId, Call, CallId, DeviceId, Direction, Link, Outcome, TrailEntry, Transition, TransitionKind, UnixMillis,
@@ -83,6 +84,11 @@ impl Store {
         let (sql, of, and_device) = match (filter.user, filter.device) {
             (Some(user), device) => (CALLS_OF_USER, user.0.to_string(), device),
             (None, Some(device)) => (CALLS_OF_DEVICE, device.0.to_string(), None),
+            // What is asked for may be rare among all calls of an account: an index for each.
+            (None, None) if filter.outcome.is_some() => (self.of_engine(CALLS_OF_OUTCOME), account.0.to_string(), None),
+            (None, None) if filter.direction.is_some() => {
+                (self.of_engine(CALLS_OF_DIRECTION), account.0.to_string(), None)
+            }
             (None, None) => (CALLS_OF_ACCOUNT, account.0.to_string(), None),
         };
         let question = [
@@ -91,7 +97,8 @@ impl Store {
             Value::Optional(filter.direction.and_then(|direction| word(&direction))),
             Value::Optional(filter.outcome.and_then(|outcome| word(&outcome))),
             Value::Number(filter.since.map_or(i64::MIN, |since| since.0)),
-            Value::Number(filter.until.map_or(i64::MAX, |until| until.0)),
+            // The page's own place as well: an index is entered there, not at the newest call.
+            Value::Number(filter.until.map_or(i64::MAX, |until| until.0).min(before.saturating_add(1))),
             Value::Number(before),
             Value::Text(before_id),
             Value::Optional(and_device.map(|device| device.0.to_string())),
@@ -193,6 +200,13 @@ impl Store {
         links.into_iter().map(|link| link.into_record().map(|link| Arc::unwrap_or_clone(link.value))).collect()
     }
 
+    fn of_engine(&self, question: Statement) -> &'static str {
+        match &self.engine {
+            Engine::Sqlite(_) => question.sqlite,
+            Engine::Postgres(_) => question.postgres,
+        }
+    }
+
     async fn ask<R>(&self, sql: &'static str, question: &[Value]) -> Result<Vec<R>, StoreError>
     where
         R: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
@@ -262,9 +276,14 @@ macro_rules! calls {
             $key,
             ".began_at < $6 AND (",
             $key,
-            ".began_at, c.id) < ($7, $8)
+            ".began_at < $7 OR ",
+            $key,
+            ".began_at = $7 AND c.id < $8)
                AND (CAST($9 AS TEXT) IS NULL
-                    OR EXISTS (SELECT 1 FROM call_devices d WHERE d.call_id = c.id AND d.device = $9))
+                    OR EXISTS (SELECT 1 FROM call_devices d
+                               WHERE d.device = $9 AND d.began_at = ",
+            $key,
+            ".began_at AND d.call_id = c.id))
              ORDER BY ",
             $key,
             ".began_at DESC, c.id DESC LIMIT $10"
@@ -273,6 +292,15 @@ macro_rules! calls {
 }
 
 const CALLS_OF_ACCOUNT: &str = calls!("calls c", "c.account", "c");
+/// `SQLite` knows nothing of how often a value is there, and would go through all calls of the account.
+const CALLS_OF_OUTCOME: Statement = Statement {
+    sqlite: calls!("calls c INDEXED BY calls_by_outcome", "c.outcome = $4 AND c.account", "c"),
+    postgres: calls!("calls c", "c.outcome = $4 AND c.account", "c"),
+};
+const CALLS_OF_DIRECTION: Statement = Statement {
+    sqlite: calls!("calls c INDEXED BY calls_by_direction", "c.direction = $3 AND c.account", "c"),
+    postgres: calls!("calls c", "c.direction = $3 AND c.account", "c"),
+};
 const CALLS_OF_USER: &str = calls!("call_users p JOIN calls c ON c.id = p.call_id", "p.user_id", "p");
 const CALLS_OF_DEVICE: &str = calls!("call_devices p JOIN calls c ON c.id = p.call_id", "p.device", "p");
 

@@ -3,10 +3,12 @@
 //! The registry marks what it changes in a [`Journal`]; the journal's task reads the records back through [`Records`] and
 //! writes them. Nothing here knows the registry.
 
+mod backup;
 mod batch;
 mod cell;
 mod commit;
 pub mod contacts;
+mod copy;
 mod engine;
 mod error;
 mod history;
@@ -19,9 +21,11 @@ mod prune;
 mod records;
 mod refused;
 mod row;
+mod schema;
 mod secrets;
 mod seq;
 mod statements;
+mod tables;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -30,14 +34,17 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::sealing::Keys;
 
+pub use backup::{BackupError, Kept, Restored, backup, restore};
+pub use copy::{Copied, CopyError, Progress, copy};
 pub use engine::Timeouts;
 pub use error::StoreError;
 pub use history::{CallFilter, HistoryPage, LinksOf};
 pub use journal::{Journal, NotStored, Records};
 pub use load::{Loaded, LoadedBindings};
 pub use log::{Log, line};
-pub use prune::Retention;
+pub use prune::{PRUNE_ROWS_MAX, Retention};
 pub use row::Row;
+pub use schema::known as known_schema;
 pub use secrets::SealedWith;
 pub use seq::{DirtyKey, Kind, Seq, Stored};
 
@@ -71,16 +78,12 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub async fn open_with(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
-        // The one before us may be on its way out.
-        let patience = Clock::stopwatch();
-        loop {
-            match Self::try_open(url, timeouts).await {
-                Err(StoreError::InUse) if patience.elapsed() < timeouts.exclusive => {
-                    tokio::time::sleep(EXCLUSIVE_POLL).await;
-                }
-                other => return other,
-            }
-        }
+        when_free(timeouts.exclusive, async || {
+            let engine = Engine::of(url, timeouts)?;
+            let writer = engine.prepare(timeouts).await?;
+            Ok(Self { engine, timeouts, writer: Arc::new(Mutex::new(Some(writer))), keys: None })
+        })
+        .await
     }
 
     /// Starts the journal's task. It ends when the journal is closed or `records` is dropped.
@@ -99,11 +102,19 @@ impl Store {
             }
         });
     }
+}
 
-    async fn try_open(url: &str, timeouts: Timeouts) -> Result<Self, StoreError> {
-        let engine = Engine::of(url, timeouts)?;
-        let writer = engine.prepare(timeouts).await?;
-        Ok(Self { engine, timeouts, writer: Arc::new(Mutex::new(Some(writer))), keys: None })
+/// Opens something that may be in use: whoever had it before us may be on its way out.
+async fn when_free<T>(
+    patience: Duration,
+    mut open: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let waited = Clock::stopwatch();
+    loop {
+        match open().await {
+            Err(StoreError::InUse) if waited.elapsed() < patience => tokio::time::sleep(EXCLUSIVE_POLL).await,
+            other => return other,
+        }
     }
 }
 

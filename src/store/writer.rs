@@ -31,6 +31,7 @@ impl Sink for Database {
             })?;
         let mut writer = self.take().await?;
         let write = async {
+            let _turn = self.engine.turn().await;
             match &mut writer {
                 Writer::Sqlite(connection) => write_sqlite(connection, &steps, deleted).await,
                 Writer::Postgres(connection) => write_postgres(connection, steps, deleted).await,

@@ -1,5 +1,6 @@
 //! The small commands a newcomer tries first.
 
+mod database;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -69,6 +69,15 @@ async fn every_command_of_phones_with_passwords_works_and_its_configuration_is_g
     assert_eq!((config.listeners[0].auth, config.registrar.realm.as_str()), (Auth::Digest, "office.example"));
 }
 
+#[tokio::test]
+async fn every_command_of_back_up_works() {
+    let folder = Folder::new("docs-backup");
+    let daemon = Daemon::start(&folder).await;
+    let mut session = Session::new(&folder, &daemon);
+    session.follow(&Page::read("docs/backup.md")).await;
+    assert!(folder.join("hookswitch.backup").exists());
+}
+
 #[test]
 fn the_hep_page_shows_a_good_configuration_and_the_password_is_the_key() {
     let page = Page::read("docs/hep.md");

@@ -6,5 +6,6 @@ mod log;
 mod outage;
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod prune;
 mod reopen;
 mod samples;
