@@ -1,7 +1,7 @@
 //! A year of calls in the database, asked through the API: how long a page of calls, one call's trail and one device's
 //! history take. Rewrites its table of `docs/benchmarks.md`.
 //!
-//! `cargo bench --bench history` (or `make bench`) fills SQLite and then Postgres with a year at 10 000 calls a day: what one
+//! `cargo bench --bench history` (or `make bench`) fills `SQLite` and then Postgres with a year at 10 000 calls a day: what one
 //! call left behind, many times, made by SQL in the database itself. Then it asks, one request after another, for things
 //! chosen at random. It needs about 10 GB for each, one after the other. `QUICK=1` fills in three days and leaves the page as
 //! it is.

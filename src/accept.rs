@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use metrics::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::census::{Bounds, Census, Seat};
-use crate::config::Limits;
+use crate::census::{Census, Seat};
 
 /// A listener whose connections are bounded in all and by source; one too many is closed at once and counted.
 #[derive(Debug)]
 pub struct Bounded {
     listener: TcpListener,
     census: Census,
+    gauge: Gauge,
 }
 
 /// A connection and its place in the census.
@@ -39,18 +40,10 @@ impl Connected<IncomingStream<'_, Bounded>> for Source {
 }
 
 impl Bounded {
-    /// Bounds `listener` by the HTTP limits.
+    /// Bounds `listener` by what `census` lets in, here and at its other addresses.
     #[must_use]
-    pub fn new(listener: TcpListener, limits: &Limits) -> Self {
-        let gauge = metrics::gauge!("hookswitch_http_connections");
-        let census = Census::new("http", Bounds::of_http(limits), gauge);
-        Self { listener, census }
-    }
-
-    /// Who is counted here.
-    #[must_use]
-    pub fn census(&self) -> Census {
-        self.census.clone()
+    pub fn new(listener: TcpListener, census: Census) -> Self {
+        Self { listener, census, gauge: metrics::gauge!("hookswitch_http_connections") }
     }
 }
 
@@ -62,7 +55,7 @@ impl Listener for Bounded {
         loop {
             match self.listener.accept().await {
                 Ok((stream, source)) => {
-                    let Some(seat) = self.census.seat(source.ip()) else { continue };
+                    let Some(seat) = self.census.seat(source.ip(), &self.gauge) else { continue };
                     // A popup is small and must not wait for a fuller packet. Without it it is late, not lost.
                     let _ = stream.set_nodelay(true);
                     return (Seated { stream, _seat: seat }, source);

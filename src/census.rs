@@ -1,14 +1,14 @@
-//! How many connections a listening address has and what they make us hold, in all and from each source.
+//! How many connections there are and what they make us hold, in all and from each source, whichever address they came to.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Gauge;
 
 use crate::config::Limits;
 
-/// The connections of one listening address. Cloning it shares it.
+/// The connections of all addresses that one service listens on. Cloning it shares it.
 #[derive(Clone, Debug)]
 pub struct Census(Arc<Inner>);
 
@@ -18,9 +18,10 @@ pub struct Seat {
     census: Census,
     source: IpAddr,
     held: Tally,
+    gauge: Gauge,
 }
 
-/// How much an address, and each source that connects to it, may take up.
+/// How much all connections, and those of each source, may take up.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Of all sources together.
@@ -46,7 +47,6 @@ struct Inner {
     /// that come whole is never.
     seated: Mutex<Seated>,
     place: &'static str,
-    gauge: Gauge,
 }
 
 #[derive(Debug)]
@@ -57,12 +57,11 @@ struct Seated {
 }
 
 impl Census {
-    /// Takes connections within `bounds`. `place` names the listener in `hookswitch_dropped_total`; `gauge` shows how many
-    /// there are.
+    /// Takes connections within `bounds`. `place` names the service in `hookswitch_dropped_total`.
     #[must_use]
-    pub fn new(place: &'static str, bounds: Bounds, gauge: Gauge) -> Self {
+    pub fn new(place: &'static str, bounds: Bounds) -> Self {
         let seated = Seated { bounds, total: Tally::default(), sources: HashMap::new() };
-        Self(Arc::new(Inner { seated: Mutex::new(seated), place, gauge }))
+        Self(Arc::new(Inner { seated: Mutex::new(seated), place }))
     }
 
     /// Goes by these bounds from now on. Who is seated stays.
@@ -70,9 +69,11 @@ impl Census {
         self.seated().bounds = bounds;
     }
 
-    /// A place for a connection from `source`; none, and counted, when a limit is reached.
+    /// A place for a connection from `address`; none, and counted, when a limit is reached. `gauge` shows how many there
+    /// are where it came to.
     #[must_use]
-    pub fn seat(&self, source: IpAddr) -> Option<Seat> {
+    pub fn seat(&self, address: IpAddr, gauge: &Gauge) -> Option<Seat> {
+        let source = source_of(address);
         let mut seated = self.seated();
         let bounds = seated.bounds;
         if seated.total.connections >= bounds.total.connections {
@@ -86,8 +87,9 @@ impl Census {
         }
         tally.connections += 1;
         seated.total.connections += 1;
-        self.0.gauge.increment(1.0);
-        Some(Seat { census: self.clone(), source, held: Tally { connections: 1, ..Tally::default() } })
+        gauge.increment(1.0);
+        let held = Tally { connections: 1, ..Tally::default() };
+        Some(Seat { census: self.clone(), source, held, gauge: gauge.clone() })
     }
 
     fn seated(&self) -> MutexGuard<'_, Seated> {
@@ -138,7 +140,7 @@ impl Seat {
 }
 
 impl Bounds {
-    /// Of an address where SIP is spoken.
+    /// Of the addresses where SIP is spoken.
     #[must_use]
     pub fn of_sip(limits: &Limits) -> Self {
         Self {
@@ -155,7 +157,7 @@ impl Bounds {
         }
     }
 
-    /// Of an address where HTTP is spoken; its server bounds what is half sent.
+    /// Of addresses where HTTP is spoken; their server bounds what is half sent.
     #[must_use]
     pub fn of_http(limits: &Limits) -> Self {
         let only = |connections| Tally { connections: size(connections), ..Tally::default() };
@@ -191,7 +193,17 @@ impl Drop for Seat {
                 seated.sources.remove(&self.source);
             }
         }
-        self.census.0.gauge.decrement(1.0);
+        self.gauge.decrement(1.0);
+    }
+}
+
+/// Who counts as one source: an IPv4 address, however it is written, or a /64 of IPv6, since whoever has one address of that
+/// has all of them.
+#[must_use]
+pub fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -206,10 +218,10 @@ mod tests {
     #[test]
     fn what_connections_hold_is_bounded_by_source_and_in_all_and_freed_with_them() {
         let tally = |unfinished, bytes| Tally { connections: 9, unfinished, bytes };
-        let census = Census::new("test", Bounds { total: tally(2, 20), source: tally(1, 15) }, Gauge::noop());
+        let census = Census::new("test", Bounds { total: tally(2, 20), source: tally(1, 15) });
         let sources: [IpAddr; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| text.parse().unwrap());
         let mut seats: Vec<Seat> =
-            [0, 0, 1, 2].into_iter().map(|at: usize| census.seat(sources[at]).unwrap()).collect();
+            [0, 0, 1, 2].into_iter().map(|at: usize| census.seat(sources[at], &Gauge::noop()).unwrap()).collect();
         assert_eq!(seats[0].hold(true, 10), Ok(()));
         assert_eq!(seats[1].hold(true, 1), Err("unfinished_per_source"));
         assert_eq!(seats[1].hold(false, 6), Err("held_bytes_per_source"));
@@ -227,19 +239,29 @@ mod tests {
     #[test]
     fn a_place_is_given_until_a_limit_is_reached_and_again_once_it_is_free() {
         let tally = |connections| Tally { connections, ..Tally::default() };
-        let census = Census::new("test", Bounds { total: tally(3), source: tally(2) }, Gauge::noop());
+        let census = Census::new("test", Bounds { total: tally(3), source: tally(2) });
+        let seat = |address| census.seat(address, &Gauge::noop());
         let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = census.seat(one).unwrap();
-        let _second = census.seat(one).unwrap();
-        assert!(census.seat(one).is_none(), "two are enough for one source");
-        let _third = census.seat(other).unwrap();
-        assert!(census.seat(other).is_none(), "three are enough in all");
+        let first = seat(one).unwrap();
+        let _second = seat(one).unwrap();
+        assert!(seat(one).is_none(), "two are enough for one source");
+        let _third = seat(other).unwrap();
+        assert!(seat(other).is_none(), "three are enough in all");
         drop(first);
-        assert!(census.seat(one).is_some());
+        assert!(seat(one).is_some());
         census.bound(Bounds { total: tally(4), source: tally(3) });
-        let _fourth = census.seat(one).unwrap();
+        let _fourth = seat(one).unwrap();
         census.bound(Bounds { total: tally(1), source: tally(1) });
-        assert!(census.seat(other).is_none(), "who is seated stays, who comes is judged anew");
+        assert!(seat(other).is_none(), "who is seated stays, who comes is judged anew");
         assert_eq!(census.0.seated.lock().unwrap().sources.len(), 2, "a source without connections is forgotten");
+    }
+
+    #[test]
+    fn an_address_is_the_same_source_however_it_is_written_and_a_network_of_ipv6_is_one() {
+        let source = |text: &str| source_of(text.parse().unwrap()).to_string();
+        assert_eq!(source("192.0.2.1"), "192.0.2.1");
+        assert_eq!(source("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(source("2001:db8:0:7::1"), source("2001:db8:0:7:ffff::2"));
+        assert_ne!(source("2001:db8:0:7::1"), source("2001:db8:0:8::1"));
     }
 }

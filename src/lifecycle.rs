@@ -161,9 +161,9 @@ impl Daemon {
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
         let router = http::fronted(http::router(state), &config.http);
-        daemon.censuses.extend(serve(http, &router, &config.limits, &tasks, &stop));
+        daemon.censuses.push(serve(http, &router, &config.limits, &tasks, &stop));
         let ops_router = http::ops_router(recorder.clone(), registry);
-        daemon.censuses.extend(serve(ops, &ops_router, &config.limits, &tasks, &stop));
+        daemon.censuses.push(serve(ops, &ops_router, &config.limits, &tasks, &stop));
         metrics::process::started(daemon.registry.clock().now().unix);
         tasks.spawn(upkeep(recorder, daemon.data_dir.path().to_path_buf(), stop));
         Ok(daemon)
@@ -347,19 +347,18 @@ fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
-/// Serves each of `listeners`; who is counted at them.
+/// Serves each of `listeners`; who is counted at all of them.
 fn serve(
     listeners: Vec<TcpListener>,
     router: &Router,
     limits: &config::Limits,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Vec<Census> {
-    let mut censuses = Vec::with_capacity(listeners.len());
+) -> Census {
+    let census = Census::new("http", Bounds::of_http(limits));
     for listener in listeners {
         let service = router.clone().into_make_service_with_connect_info::<Source>();
-        let listener = Bounded::new(listener, limits);
-        censuses.push(listener.census());
+        let listener = Bounded::new(listener, census.clone());
         let stop = stop.clone();
         tasks.spawn(async move {
             let served = axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
@@ -368,7 +367,7 @@ fn serve(
             }
         });
     }
-    censuses
+    census
 }
 
 /// With some sockets kept by the service manager, one that is not may be forgotten.

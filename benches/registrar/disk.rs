@@ -17,10 +17,10 @@ impl Disk {
         let mut file = std::fs::File::create(folder.join("disk")).expect("the folder can be written");
         file.write_all(&vec![0; WRITES * WRITE_BYTES]).and_then(|()| file.sync_all()).expect("the disk has room");
         file.rewind().expect("it is a file");
-        let block = vec![1; WRITE_BYTES];
+        let write = vec![1; WRITE_BYTES];
         for _ in 0..WRITES {
             let started = Instant::now();
-            file.write_all(&block).and_then(|()| file.sync_data()).expect("the disk has room");
+            file.write_all(&write).and_then(|()| file.sync_data()).expect("the disk has room");
             self.0.push(started.elapsed());
         }
     }

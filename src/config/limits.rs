@@ -58,30 +58,31 @@ pub struct Limits {
     /// `commit_wait_ms`: how long a reply waits for its commit before it becomes 503; below a second, so that the answer is
     /// there within one.
     pub commit_wait_ms: u32,
-    /// `connections_max`: connections of one TCP, TLS or WebSocket address. Each is an open file: the soft limit of those
-    /// (`ulimit -n`) is raised to the hard one at start, which is logged; the hard one (`LimitNOFILE` of a systemd unit) must
-    /// be above the sum of what is allowed here.
+    /// `connections_max`: connections to all TCP, TLS and WebSocket addresses together. Each is an open file: the soft limit
+    /// of those (`ulimit -n`) is raised to the hard one at start, which is logged; the hard one (`LimitNOFILE` of a systemd
+    /// unit) must be above the sum of what is allowed here.
     pub connections_max: u32,
-    /// `connections_per_source_max`: of them, from one address.
+    /// `connections_per_source_max`: of them, from one source: an IPv4 address or a /64 of IPv6.
     pub connections_per_source_max: u32,
     /// `connection_idle_s`: a connection silent for this long is closed. The default is the longest default
     /// registration and some grace.
     pub connection_idle_s: u32,
-    /// `http_connections_max`: connections of one HTTP address.
+    /// `http_connections_max`: connections to all addresses of the API together; the operator's pages have as many of their
+    /// own.
     pub http_connections_max: u32,
-    /// `http_connections_per_source_max`: of them, from one address; as many by default, since a proxy is one source.
+    /// `http_connections_per_source_max`: of them, from one source; as many by default, since a proxy is one.
     pub http_connections_per_source_max: u32,
     /// `message_wait_s`: a message begun on a stream must be complete after this long, and so must the handshakes of TLS
     /// and WebSocket.
     pub message_wait_s: u32,
-    /// `unfinished_max`: connections of one address that have sent a part of a message; the next one to do so is closed.
+    /// `unfinished_max`: of all SIP connections, those that have sent a part of a message; the next one to do so is closed.
     pub unfinished_max: u32,
-    /// `unfinished_per_source_max`: of them, from one address.
+    /// `unfinished_per_source_max`: of them, from one source.
     pub unfinished_per_source_max: u32,
-    /// `held_kib_max`: what the connections of one address may make us hold: parts of messages, and replies
-    /// that wait for a commit. Who would pass it is closed.
+    /// `held_kib_max`: what all SIP connections may make us hold: parts of messages, replies that wait for a commit, and what
+    /// a peer does not read. Who would pass it is closed.
     pub held_kib_max: u32,
-    /// `held_kib_per_source_max`: of that, from one address.
+    /// `held_kib_per_source_max`: of that, from one source.
     pub held_kib_per_source_max: u32,
     /// `certificate_check_s`: how often the files of TLS certificates are looked at. A change is taken up when it has stood
     /// for one more look, so that a half-written pair is not.

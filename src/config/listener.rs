@@ -306,9 +306,14 @@ fn read_hep(section: &mut Section<'_>, mode: Option<Mode>) -> (Option<HepKey>, B
 /// Which pages may connect by WebSocket (RFC 6455 §10.2).
 fn read_origins(section: &mut Section<'_>, mode: Option<Mode>, bind: &[Bind], bind_origin: &Origin) -> Origins {
     let socket = bind.iter().find(|bind| matches!(bind.protocol, Protocol::Ws | Protocol::Wss));
-    if let (Some(Mode::Hep), Some(socket)) = (mode, socket) {
-        let what = format!("{socket}: HEP does not go over WebSocket; bind udp, tcp or tls");
-        section.problem(bind_origin, "bind", what);
+    // No PBX copies its messages that way, and a page must not be able to make them up.
+    let copies = match mode {
+        Some(Mode::Hep) => Some("HEP does not go over WebSocket"),
+        Some(Mode::Mirror) => Some("copies do not come over WebSocket"),
+        _ => None,
+    };
+    if let (Some(why), Some(socket)) = (copies, socket) {
+        section.problem(bind_origin, "bind", format!("{socket}: {why}; bind udp, tcp or tls"));
     }
     let origin = section.origin("ws_origins");
     let Some(origins) = Origins::read(section, "ws_origins") else { return Origins::default() };

@@ -234,6 +234,15 @@ fn a_password_is_never_shown() {
 }
 
 #[test]
+fn copies_do_not_come_over_websocket() {
+    for (mode, why) in [("mirror", "copies do not come over WebSocket"), ("hep", "HEP does not go over WebSocket")] {
+        let text = format!("[listeners.x]\nmode = \"{mode}\"\nbind = [\"udp:127.0.0.1:9060\", \"ws:127.0.0.1:9080\"]");
+        let expected = format!("line 3: listeners.x.bind: ws:127.0.0.1:9080: {why}; bind udp, tcp or tls");
+        assert!(mistakes(&text).contains(&expected), "{}", mistakes(&text));
+    }
+}
+
+#[test]
 fn numbers_have_bounds() {
     assert!(
         mistakes("[limits]\nconnections_max = 0")

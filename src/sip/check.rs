@@ -12,7 +12,7 @@ use super::uri::{Scheme, Uri, UriError};
 /// A missing Max-Forwards or From tag is let pass: RFC 2543 elements leave them out.
 ///
 /// # Errors
-/// The answer it deserves: 505, 416, or a 400 whose reason phrase names the header.
+/// The answer it deserves: 505, 416, 414, or a 400 whose reason phrase names the header.
 pub fn check(message: &Message<'_>) -> Result<(), Refusal> {
     if !message.is_version_2() {
         return Err(Refusal::new(505, "Version Not Supported", "version"));
@@ -61,6 +61,7 @@ fn check_max_forwards(message: &Message<'_>) -> Result<(), HeaderError> {
 #[cfg(test)]
 mod tests {
     use super::super::scan::scan;
+    use super::super::uri::URI_LEN_MAX;
     use super::*;
 
     const GOOD: &str = "OPTIONS sip:pbx.example SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@b>\r\n\
@@ -73,6 +74,7 @@ mod tests {
     #[test]
     fn each_fault_is_answered_with_a_reason_that_names_its_header() {
         assert_eq!(answer(GOOD), None);
+        let long = format!("sip:{}@pbx.example", "a".repeat(URI_LEN_MAX));
         for (from, to, expected) in [
             ("Via: SIP/2.0/UDP h\r\n", "", "400 Missing Via"),
             ("SIP/2.0/UDP h", "UDP", "400 Bad Via Header"),
@@ -90,6 +92,7 @@ mod tests {
             ("Content-Length: 0", "Content-Length: 9", "400 Bad Content-Length Header"),
             ("Call-ID: x", "Call-ID: x\r\nnonsense", "400 Bad Header Line"),
             ("sip:pbx.example", "sip:pbx.example extra", "400 Bad Request-URI"),
+            ("sip:pbx.example", &*long, "414 Request-URI Too Long"),
             ("sip:pbx.example", "http://pbx.example", "416 Unsupported URI Scheme"),
             ("example SIP/2.0", "example SIP/7.0", "505 Version Not Supported"),
         ] {

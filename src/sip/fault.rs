@@ -23,9 +23,6 @@ pub enum ScanError {
     /// More than [`HEADERS_MAX`](super::scan::HEADERS_MAX) header fields.
     #[error("too many headers")]
     TooManyHeaders,
-    /// A Request-URI of more than [`URI_LEN_MAX`](super::uri::URI_LEN_MAX) bytes.
-    #[error("Request-URI too long")]
-    RequestUriTooLong,
 }
 
 impl ScanError {
@@ -39,7 +36,6 @@ impl ScanError {
             Self::MessageTooLong => "message_too_long",
             Self::LineTooLong => "line_too_long",
             Self::TooManyHeaders => "too_many_headers",
-            Self::RequestUriTooLong => "request_uri_too_long",
         }
     }
 }

@@ -4,6 +4,7 @@ mod burst;
 mod connections;
 mod digest;
 mod hep;
+mod jssip;
 mod keepalive;
 mod mirror;
 mod registrar;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::daemon::Daemon;
 use crate::support::folder::Folder;
 use crate::support::phone::{request, status};
+use crate::support::wait::until;
 
 async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
@@ -111,29 +112,36 @@ async fn garbage_closes_its_own_stream_and_no_other() {
     assert!(read(&mut good, |text| text.ends_with("\r\n\r\n")).await.contains("200 OK"));
 }
 
+/// A daemon with these limits, and an address of each of three of its listeners: the limits are those of all together.
+async fn limited(folder: &Folder, limits: &str) -> (Daemon, [SocketAddr; 3]) {
+    let more = "[listeners.more]\nmode = \"registrar\"\nbind = [\"tcp:127.0.0.1:0\"]\n";
+    let daemon = Daemon::start_with(folder, &format!("{more}[limits]\n{limits}\n")).await;
+    let addresses = [daemon.registrar, daemon.replica, daemon.listening("more", "tcp")];
+    (daemon, addresses)
+}
+
 #[tokio::test]
-async fn connections_are_bounded_by_source_and_in_all() {
+async fn connections_are_bounded_by_source_and_in_all_over_all_listeners() {
     for (key, reason) in [("connections_per_source_max", "connections_per_source"), ("connections_max", "connections")]
     {
         let folder = Folder::new("sip");
-        let daemon = Daemon::start_with(&folder, &format!("[limits]\n{key} = 2")).await;
-        let address = daemon.registrar;
+        let (daemon, [first, second, third]) = limited(&folder, &format!("{key} = 2")).await;
         let mut kept = Vec::new();
-        for user in ["101", "102"] {
+        for address in [first, second] {
             let mut stream = connect(address).await;
-            let text = register(&stream, user);
+            let text = register(&stream, "101");
             stream.write_all(text.as_bytes()).await.unwrap();
             assert!(read(&mut stream, |text| text.ends_with("\r\n\r\n")).await.contains("200 OK"));
             kept.push(stream);
         }
-        let mut surplus = connect(address).await;
+        let mut surplus = connect(third).await;
         assert!(is_closed(&mut surplus, Duration::from_secs(3)).await, "{key}");
         let labels = format!("where=\"sip_tcp\",reason=\"{reason}\"");
         assert!(daemon.metric("hookswitch_dropped_total", &labels).await >= 1.0, "{key}");
         drop(kept);
         // A place that is free again is given away.
         let started = Instant::now();
-        while is_closed(&mut connect(address).await, Duration::from_millis(100)).await {
+        while is_closed(&mut connect(third).await, Duration::from_millis(100)).await {
             assert!(started.elapsed() < Duration::from_secs(5), "{key}: closed connections never free their place");
             sleep(Duration::from_millis(20)).await;
         }
@@ -168,7 +176,7 @@ async fn silence_and_half_messages_end_a_connection_in_time() {
 }
 
 #[tokio::test]
-async fn halves_are_bounded_in_number_and_in_bytes_and_whole_messages_are_not() {
+async fn halves_are_bounded_in_number_and_in_bytes_over_all_listeners_and_whole_messages_are_not() {
     let cases = [
         ("unfinished_per_source_max = 2", "unfinished_per_source", 10),
         ("unfinished_max = 2", "unfinished", 10),
@@ -177,10 +185,10 @@ async fn halves_are_bounded_in_number_and_in_bytes_and_whole_messages_are_not() 
     ];
     for (setting, reason, length) in cases {
         let folder = Folder::new("sip");
-        let daemon = Daemon::start_with(&folder, &format!("[limits]\n{setting}")).await;
+        let (daemon, addresses) = limited(&folder, setting).await;
         let mut halves = Vec::new();
-        for _ in 0..3 {
-            let mut stream = connect(daemon.registrar).await;
+        for address in addresses {
+            let mut stream = connect(address).await;
             let head = format!("OPTIONS sip:a@b SIP/2.0\r\nSubject: {}", "x".repeat(length));
             stream.write_all(head.as_bytes()).await.unwrap();
             sleep(Duration::from_millis(50)).await;
@@ -200,4 +208,23 @@ async fn halves_are_bounded_in_number_and_in_bytes_and_whole_messages_are_not() 
         whole.write_all(b"OPTIONS sip:a@b").await.unwrap();
         assert!(!is_closed(&mut whole, Duration::from_millis(200)).await, "{setting}");
     }
+}
+
+#[tokio::test]
+async fn what_a_peer_does_not_read_counts_as_held() {
+    let folder = Folder::new("sip");
+    let (daemon, _) = limited(&folder, "held_kib_per_source_max = 2").await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut deaf = socket.connect(daemon.registrar).await.unwrap();
+    let local = deaf.local_addr().unwrap();
+    let questions = request("TCP", local, "OPTIONS", "101", 1, "z9hG4bKd", "").repeat(20);
+    let asking = async { while deaf.write_all(questions.as_bytes()).await.is_ok() {} };
+    timeout(Duration::from_secs(20), asking).await.expect("it goes on answering");
+    let labels = "where=\"sip_tcp\",reason=\"held_bytes_per_source\"";
+    until(labels, async || (daemon.metric("hookswitch_dropped_total", labels).await >= 1.0).then_some(())).await;
+    let mut other = connect(daemon.registrar).await;
+    let text = register(&other, "101");
+    other.write_all(text.as_bytes()).await.unwrap();
+    assert!(read(&mut other, |text| text.ends_with("\r\n\r\n")).await.contains("200 OK"), "its room is free again");
 }

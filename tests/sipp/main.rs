@@ -1,6 +1,8 @@
-//! Every answer of the registrar, asked for by SIPp.
+//! Every answer to SIP, asked for by SIPp.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod answers;
+mod complete;
+mod office;

@@ -18,4 +18,5 @@ pub mod process;
 pub mod sink;
 pub mod sipp;
 pub mod tls;
+pub mod tunnel;
 pub mod wait;

@@ -1,7 +1,8 @@
 //! SIPp: a carrier's trunk, and a SIP client that sends exactly what a scenario file says.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ pub struct Sipp {
 pub struct Scenario<'a> {
     /// A file in `tests/sipp`, without `.xml`.
     pub file: &'a str,
-    /// Where it sends to; none = it waits for a call.
+    /// Where it sends to, over TLS the entrance of a [`Tunnel`](super::tunnel::Tunnel); none = it waits for a call.
     pub target: Option<SocketAddr>,
     /// The port it sends from; none = any.
     pub source: Option<SocketAddr>,
-    /// `udp` or `tcp`.
+    /// `udp`, `tcp` or `tls`.
     pub transport: &'a str,
     /// The number it calls or registers.
     pub service: &'a str,
@@ -58,8 +59,11 @@ impl Scenario<'_> {
             Some(target) => SocketAddr::new(target.ip(), ports.port(0)),
             None => ports.address(0),
         });
-        let mode = if self.transport == "tcp" { "t1" } else { "u1" };
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp").join(format!("{}.xml", self.file));
+        let mode = if self.transport == "udp" { "u1" } else { "t1" };
+        let mut file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp").join(format!("{}.xml", self.file));
+        if self.transport == "tls" {
+            file = over_tls(&file, folder);
+        }
         let mut sipp = Command::new("sipp");
         sipp.current_dir(folder.path()).arg("-sf").arg(file).args(["-t", mode, "-m", "1", "-nostdin"]);
         sipp.args(["-i", &source.ip().to_string(), "-p", &source.port().to_string()]);
@@ -83,6 +87,14 @@ impl Scenario<'_> {
     pub async fn run(&self, folder: &Folder) {
         self.start(folder).passes().await;
     }
+}
+
+/// A copy of a scenario that says TLS. SIPp would write TCP, since that is what it speaks to the tunnel.
+fn over_tls(file: &Path, folder: &Folder) -> PathBuf {
+    let text = fs::read_to_string(file).expect("the scenario is there");
+    let text = text.replace("SIP/2.0/[transport]", "SIP/2.0/TLS").replace("transport=[transport]", "transport=tls");
+    let name = file.file_name().and_then(|name| name.to_str()).expect("a name of ours");
+    folder.write(&format!("tls-{name}"), text)
 }
 
 impl Sipp {

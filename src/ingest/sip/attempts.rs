@@ -5,9 +5,10 @@
 //! owes a challenge for the moment it takes to answer it.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use crate::census::source_of;
 use crate::model::{DeviceId, Tick};
 
 /// Debts that are paid off with time, or at once by a right password. Of constant size: under an attack from more sources
@@ -90,11 +91,7 @@ impl Attempts {
     }
 
     fn keys(&self, aor: DeviceId, source: IpAddr) -> (u64, u64) {
-        let source = match source.to_canonical() {
-            // Whoever has one address of a network has all of them.
-            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-            v4 @ IpAddr::V4(_) => v4,
-        };
+        let source = source_of(source);
         (self.hasher.hash_one((aor, source)), self.hasher.hash_one(source))
     }
 }
@@ -152,6 +149,8 @@ const WAYS: usize = 4;
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use uuid::Uuid;
 
     use super::*;

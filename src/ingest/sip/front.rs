@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use metrics::Gauge;
 use tokio::sync::watch;
 
+use crate::census::{Bounds, Census, Seat};
 use crate::clock::Clock;
 use crate::config;
 use crate::ingest::site::Sites;
@@ -43,6 +45,8 @@ pub(super) struct Core {
     pub flows: Flows,
     /// Of all registrars.
     pub keepalive: Keepalives,
+    /// Of all listeners, so that more addresses are no way around its limits.
+    pub census: Census,
 }
 
 /// One named listener, shared by its sockets and connections.
@@ -130,6 +134,7 @@ impl Core {
             publications: Publications::new(),
             flows: Flows::new(u64::from(registrar.connection_grace_s) * 1000),
             keepalive: Keepalives::new(registrar, &config.limits),
+            census: Census::new("sip_tcp", Bounds::of_sip(&config.limits)),
         }
     }
 
@@ -215,6 +220,11 @@ impl Front {
             dropped("network");
         }
         admitted
+    }
+
+    /// A place among the connections of all listeners for one from `address`; none, and counted, when there are too many.
+    pub(super) fn seat(&self, address: IpAddr, gauge: &Gauge) -> Option<Seat> {
+        self.core.census.seat(address, gauge)
     }
 
     /// Whether anything may be sent back at all.

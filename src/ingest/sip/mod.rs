@@ -46,7 +46,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activation::Handed;
-use crate::census::{Bounds, Census};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::registry::Registry;
@@ -149,7 +148,7 @@ impl Listeners {
             tasks.spawn(keepalive::run(core.clone(), clock.clone(), stop.clone()));
         }
         let limits = Arc::new(ArcSwap::from_pointee(config.limits.clone()));
-        let mut serving = Serving { core: core.clone(), limits: limits.clone(), fronts: vec![], censuses: vec![] };
+        let mut serving = Serving { core: core.clone(), limits: limits.clone(), fronts: vec![] };
         for (listener, sockets) in self.bound {
             let handshake = listener.certificate.clone().map(|certificate| {
                 let handshake = Handshake::new(&certificate, limits.clone());
@@ -185,11 +184,8 @@ impl Listeners {
                         if handshake.is_none() && protocol.is_encrypted() {
                             continue;
                         }
-                        let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
-                        let census = Census::new("sip_tcp", Bounds::of_sip(&config.limits), gauge);
-                        serving.censuses.push(census.clone());
                         let (front, pulse) = (front.clone(), liveness.enrol(name));
-                        let door = Door { front, listener, protocol, handshake, census, pulse };
+                        let door = Door { front, listener, protocol, handshake, pulse };
                         tasks.spawn(door.serve(stop.clone()));
                     }
                 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::census::{Bounds, Census};
+use crate::census::Bounds;
 use crate::config::{self, Config};
 use crate::model::Network;
 
@@ -26,8 +26,6 @@ pub(super) struct Serving {
     pub core: Arc<Core>,
     pub limits: Limits,
     pub fronts: Vec<Arc<Front>>,
-    /// Of the addresses for connections.
-    pub censuses: Vec<Census>,
 }
 
 impl Admission {
@@ -57,9 +55,7 @@ impl Serving {
 
     fn take_up(&self, config: &Config) {
         self.limits.store(Arc::new(config.limits.clone()));
-        for census in &self.censuses {
-            census.bound(Bounds::of_sip(&config.limits));
-        }
+        self.core.census.bound(Bounds::of_sip(&config.limits));
         self.core.grant(&config.registrar);
         for front in &self.fronts {
             let listener = config.listeners.iter().find(|listener| listener.name == front.name);

@@ -1,15 +1,17 @@
 //! An address for connections: accepts within limits; each connection is a task of its own, so that none holds up another.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::census::{Census, Seat};
+use crate::census::Seat;
 use crate::config::Protocol;
 use crate::model::{Now, Tick, Transport};
 use crate::sip::frame::PONG;
@@ -29,7 +31,6 @@ pub(super) struct Door {
     pub protocol: Protocol,
     /// Of TLS and secure WebSocket.
     pub handshake: Option<Handshake>,
-    pub census: Census,
     /// Shows that it accepts.
     pub pulse: Pulse,
 }
@@ -37,7 +38,8 @@ pub(super) struct Door {
 impl Door {
     /// Accepts connections until `stop`, then waits until each has sent what it owes.
     pub(super) async fn serve(self, stop: CancellationToken) {
-        let Self { front, listener, protocol, handshake, census, mut pulse } = self;
+        let Self { front, listener, protocol, handshake, mut pulse } = self;
+        let gauge = metrics::gauge!("hookswitch_sip_connections", "listener" => front.name.clone());
         let connections = TaskTracker::new();
         loop {
             let accepted = tokio::select! {
@@ -50,7 +52,7 @@ impl Door {
                     if !front.admits(source.ip()) {
                         continue;
                     }
-                    let Some(seat) = census.seat(source.ip()) else { continue };
+                    let Some(seat) = front.seat(source.ip(), &gauge) else { continue };
                     let local = stream.local_addr().ok();
                     let visitor = Visitor { front: front.clone(), source, local, protocol, seat };
                     connections.spawn(visitor.enter(stream, handshake.clone(), stop.clone()));
@@ -257,13 +259,23 @@ impl<W: Wire> Connection<W> {
         }
     }
 
-    /// Writes what is owed. A peer that does not read holds up nobody but itself, and that not for long.
+    /// Writes what is owed. A peer that does not read holds up nobody but itself, and that not for long; what it leaves
+    /// with us meanwhile counts as held.
     async fn write(&mut self) -> Result<(), End> {
-        if self.wire.owed() == 0 {
+        let (begun, owed) = (self.wire.begun(), self.wire.owed());
+        if owed == 0 {
             return Ok(());
         }
-        match tokio::time::timeout(WRITE_WAIT, self.wire.send()).await {
-            Ok(Ok(())) => Ok(()),
+        let mut sending = pin!(self.wire.send());
+        // Nearly always the system takes all of it at once, and nothing is to be counted.
+        let sent = if let Some(sent) = sending.as_mut().now_or_never() {
+            Ok(sent)
+        } else {
+            self.seat.hold(begun > 0, begun + self.pending_bytes + owed).map_err(End::Us)?;
+            tokio::time::timeout(WRITE_WAIT, sending).await
+        };
+        match sent {
+            Ok(Ok(())) => self.seat.hold(begun > 0, begun + self.pending_bytes).map_err(End::Us),
             Ok(Err(_)) => Err(End::Peer),
             Err(_) => Err(End::Us("write_wait")),
         }
