@@ -11,7 +11,7 @@ use tracing_subscriber::layer::{Context, Filter};
 
 use crate::clock::{Clock, Stopwatch};
 
-/// Lets [`LINES_MAX`] lines a second through from each place of the code, and counts the rest.
+/// Lets ten lines a second through from each place of the code, and counts the rest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flood;
 
