@@ -9,7 +9,7 @@ FUZZ_TARGETS ?= $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs)))
 # Only the soak tests whose names hold one of these words; empty = all.
 SOAK_TESTS ?=
 
-.PHONY: test tools format lint docs tests bench fuzz soak
+.PHONY: test tools format lint docs tests bench fuzz soak config package deny advisories
 .NOTPARALLEL:
 
 ## test: everything that must pass, in the order that fails soonest
@@ -67,3 +67,27 @@ fuzz:
 			$$target target/fuzz/corpus/$$target -- \
 			-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1; \
 	done
+
+## config: the sample configuration and its page are made from the code
+config:
+	$(CARGO) build $(CHECKED)
+	target/debug/hookswitch --print-defaults > systemd/hookswitch.toml
+	target/debug/hookswitch --print-defaults=markdown > docs/configuration.md
+
+## package: the Debian package, in target/debian
+package:
+	@$(CARGO) deb --version >/dev/null 2>&1 || \
+		{ echo "make package needs cargo-deb; install it with: cargo install --locked cargo-deb" >&2; exit 1; }
+	$(CARGO) build $(CHECKED) --release
+	packaging/prepare target/release/hookswitch target/package
+	$(CARGO) deb $(CHECKED) --no-build
+
+## deny: licences and sources of all dependencies
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+		{ echo "make deny needs cargo-deny; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny --locked check licenses bans sources
+
+## advisories: known faults of dependencies; fetches the advisory database
+advisories:
+	$(CARGO) deny --locked check advisories

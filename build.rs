@@ -1,11 +1,12 @@
 //! Collects what the values of documented enums mean, from their doc comments, for the API's description: its derive macro
-//! takes those of the enum itself only. Also builds again when a migration changes: they are compiled in.
+//! takes those of the enum itself only; and what the keys of the configuration mean, from those of the fields they are read
+//! into, for its sample and its page. Also builds again when a migration changes: they are compiled in.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-use syn::{Attribute, Expr, ExprLit, Fields, Item, ItemEnum, Lit, Meta};
+use syn::{Attribute, Expr, ExprLit, Fields, Item, ItemEnum, ItemStruct, Lit, Meta};
 
 fn main() -> io::Result<()> {
     println!("cargo:rerun-if-changed=migrations");
@@ -30,7 +31,79 @@ fn main() -> io::Result<()> {
     }
     table.push_str("]\n");
     let folder = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
-    fs::write(folder.join("meanings.rs"), table)
+    fs::write(folder.join("meanings.rs"), table)?;
+    fs::write(folder.join("keys.rs"), keys()?)
+}
+
+/// What the keys of the configuration mean: rows of (section, key, meaning), the key empty for that of the section.
+fn keys() -> io::Result<String> {
+    println!("cargo:rerun-if-changed={CONFIGURATION}");
+    let mut table = String::from("&[\n");
+    for file in sources(Path::new(CONFIGURATION))? {
+        let Ok(file) = syn::parse_file(&fs::read_to_string(&file)?) else { continue };
+        for item in file.items.iter().filter_map(|item| if let Item::Struct(item) = item { Some(item) } else { None }) {
+            for (section, key, meaning) in keys_of(item) {
+                // Writing to a string can't fail.
+                let _ = writeln!(table, "    ({section:?}, {key:?}, {meaning:?}),");
+            }
+        }
+    }
+    table.push_str("]\n");
+    Ok(table)
+}
+
+/// Those a struct documents: its own comment names the section, that of a field begins a line with each key.
+fn keys_of(item: &ItemStruct) -> Vec<(String, String, String)> {
+    let lines = doc_lines(&item.attrs);
+    let first = lines.first().map(String::as_str).unwrap_or_default();
+    let section = match first.split_once("`[").and_then(|(_, rest)| rest.split_once("]`")) {
+        Some((section, _)) => section.to_owned(),
+        None if item.ident == "Config" => String::new(),
+        None => return Vec::new(),
+    };
+    let mut keys = Vec::new();
+    if let Some(rest) = first.strip_prefix(&format!("`[{section}]`: ")) {
+        let rest = std::iter::once(rest).chain(lines.iter().skip(1).map(String::as_str)).collect::<Vec<_>>().join(" ");
+        keys.push((section.clone(), String::new(), rest));
+    }
+    for field in &item.fields {
+        let before = keys.len();
+        for line in doc_lines(&field.attrs) {
+            if let Some((key, text)) = begins_key(&line) {
+                keys.push((section.clone(), key, text));
+            } else if let Some(last) = keys.get_mut(before..).and_then(<[_]>::last_mut) {
+                last.2.push(' ');
+                last.2.push_str(&line);
+            }
+        }
+    }
+    keys
+}
+
+/// `` `key`: meaning `` or `` `key` (for whom): meaning ``, which becomes "For whom: meaning".
+fn begins_key(line: &str) -> Option<(String, String)> {
+    let (key, rest) = line.strip_prefix('`')?.split_once('`')?;
+    if !key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+        return None;
+    }
+    let text = if let Some(text) = rest.strip_prefix(": ") {
+        text.to_owned()
+    } else {
+        let (whom, text) = rest.strip_prefix(" (")?.split_once("): ")?;
+        format!("{whom}: {text}")
+    };
+    Some((key.to_owned(), text))
+}
+
+fn doc_lines(attributes: &[Attribute]) -> Vec<String> {
+    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
+            _ => None,
+        },
+        _ => None,
+    });
+    lines.collect()
 }
 
 /// Every Rust file below a folder, in order.
@@ -59,15 +132,10 @@ fn is_words(item: &ItemEnum) -> bool {
 
 /// The first paragraph of a doc comment as one line.
 fn first_paragraph(attributes: &[Attribute]) -> String {
-    let lines = attributes.iter().filter_map(|attribute| match &attribute.meta {
-        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
-            _ => None,
-        },
-        _ => None,
-    });
-    lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    doc_lines(attributes).into_iter().take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Where the API's nouns are.
 const DOCUMENTED: [&str; 5] = ["src/model", "src/http", "src/registry", "src/ingest", "src/switchboard"];
+/// Where the configuration is read.
+const CONFIGURATION: &str = "src/config";

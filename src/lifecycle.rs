@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::Bounded;
+use crate::accept::{Bounded, Source};
 use crate::activation::{Handed, HandedError};
 use crate::census::{Bounds, Census};
 use crate::clock::Clock;
@@ -31,6 +31,7 @@ use crate::registry::{ChangeError, Defaults, Limits, Registry};
 use crate::sealing::{KeyFile, Keys};
 use crate::store::{NotStored, Retention, SealedWith, Store, StoreError};
 use crate::supervision::{Liveness, Supervisor};
+use crate::telemetry;
 
 /// A daemon that serves.
 pub struct Daemon {
@@ -159,7 +160,8 @@ impl Daemon {
         listeners.serve(&registry, sites, &tasks, &reload, &daemon.liveness, &stop)?;
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
-        daemon.censuses.push(serve(http, &http::router(state), &config.limits, &tasks, &stop));
+        let router = http::fronted(http::router(state), &config.http);
+        daemon.censuses.push(serve(http, &router, &config.limits, &tasks, &stop));
         let ops_router = http::ops_router(recorder.clone(), registry);
         daemon.censuses.push(serve(ops, &ops_router, &config.limits, &tasks, &stop));
         metrics::process::started(daemon.registry.clock().now().unix);
@@ -355,7 +357,7 @@ fn serve(
 ) -> Census {
     let census = Census::new("http", Bounds::of_http(limits));
     for listener in listeners {
-        let service = router.clone().into_make_service();
+        let service = router.clone().into_make_service_with_connect_info::<Source>();
         let listener = Bounded::new(listener, census.clone());
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -404,7 +406,7 @@ async fn report(supervisor: Supervisor, liveness: Liveness, registry: Weak<Regis
     }
 }
 
-/// Keeps the recorder's histograms from growing, and tells what the process takes up.
+/// Keeps the recorder's histograms from growing, tells what the process takes up, and how many lines the log lacks.
 async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, data_dir: PathBuf, stop: CancellationToken) {
     let mut report: Option<JoinHandle<()>> = None;
     loop {
@@ -417,6 +419,7 @@ async fn upkeep(recorder: metrics_exporter_prometheus::PrometheusHandle, data_di
             return;
         }
         recorder.run_upkeep();
+        telemetry::report_left_out();
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod database;
 mod demo;
+mod describe;
 mod files;
 mod line;
 mod phone;
@@ -15,11 +16,11 @@ mod watch;
 
 use std::fmt::Display;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::activation::Handed;
@@ -29,11 +30,15 @@ use api::Api;
 
 /// Knows which phone rings and whose screen must pop.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = false)]
+#[command(name = "hookswitch", version, about, arg_required_else_help = false)]
 pub struct Arguments {
     /// Configuration file; without it /etc/hookswitch/hookswitch.toml if there. None is needed.
     #[arg(long, value_name = "FILE", global = true, env = "HOOKSWITCH_CONFIG")]
     config: Option<PathBuf>,
+    /// Print an annotated configuration that says what holds when nothing is set, and end; `markdown` is the page of the
+    /// documentation.
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "toml")]
+    print_defaults: Option<describe::Format>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -42,8 +47,12 @@ pub struct Arguments {
 enum Command {
     /// Run the daemon (the default).
     Serve,
-    /// Read the configuration, say everything that is wrong with it, and end.
-    Check,
+    /// Read the configuration, say everything that is wrong with it, and end: with code 1 if anything is.
+    Check {
+        /// The file to read, in place of --config.
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
     /// Bring the database up to this version and end. A start does the same.
     Migrate,
     /// Copy a whole database into another, empty one, embedded or Postgres, and prove that all of it arrived.
@@ -68,6 +77,17 @@ enum Command {
     Ring(ring::Arguments),
     /// Print my popups as they come.
     Watch(watch::Arguments),
+    /// Print the completions of a shell.
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write those of all commands.
+    Man {
+        /// The folder to write them to.
+        #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// How a command reaches the API of a running daemon.
@@ -100,9 +120,20 @@ impl Access {
 
 /// Runs the command named on the command line; the code is what the process ends with.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Some(Command::Replay(arguments)) = &arguments.command {
-        // It needs neither a configuration nor a runtime.
-        return replay::run(arguments);
+    if let Some(format) = arguments.print_defaults {
+        return describe::print_defaults(format).map(|()| ExitCode::SUCCESS);
+    }
+    // These need neither a configuration nor a runtime.
+    match &arguments.command {
+        Some(Command::Replay(arguments)) => return replay::run(arguments),
+        Some(Command::Check { file }) => {
+            return check(file.as_deref().or(arguments.config.as_deref())).map(|()| ExitCode::SUCCESS);
+        }
+        Some(Command::Completions { shell }) => {
+            return describe::completions(*shell).map(|()| ExitCode::SUCCESS);
+        }
+        Some(Command::Man { folder }) => return describe::man(folder.as_deref()).map(|()| ExitCode::SUCCESS),
+        _ => {}
     }
     let config = Config::load(arguments.config.as_deref())?;
     let command = arguments.command.unwrap_or(Command::Serve);
@@ -113,6 +144,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // A name look-up or a stuck file system must not keep us from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Says what is wrong with the configuration, which is an error, or that nothing is.
+fn check(file: Option<&Path>) -> anyhow::Result<()> {
+    let config = Config::load(file)?;
+    for name in &config.unknown_variables {
+        say(format_args!("environment {name}: begins like ours and means nothing to us"))?;
+    }
+    say("the configuration is good")
 }
 
 /// Prints a line. When nobody reads it any more a command has nothing left to do, and ends in good order.
@@ -134,17 +174,12 @@ async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow
 async fn dispatch(command: Command, config: Config, file: Option<PathBuf>, handed: Handed) -> anyhow::Result<()> {
     match command {
         Command::Serve => serve::serve(config, file.as_deref(), handed).await,
-        Command::Check => {
-            for name in &config.unknown_variables {
-                say(format_args!("environment {name}: begins like ours and means nothing to us"))?;
-            }
-            say("the configuration is good")
-        }
+        // They have been run without a runtime.
+        Command::Check { .. } | Command::Replay(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Migrate => database::migrate(&config).await,
         Command::Copy(arguments) => database::copy(arguments).await,
         Command::Backup(arguments) => database::backup(&config, arguments).await,
         Command::Restore(arguments) => database::restore(&config, arguments).await,
-        Command::Replay(arguments) => replay::run(&arguments).map(drop),
         Command::Demo(arguments) => demo::run(config, arguments).await,
         Command::User(command) => access::user(&config, command).await,
         Command::Token(command) => access::token(&config, command).await,

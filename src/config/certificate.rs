@@ -22,10 +22,17 @@ pub struct Certificate {
     server: Arc<ServerConfig>,
 }
 
+/// Part of `[listeners.NAME]`: what is shown over TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Files {
+    /// `tls_certificate`: PEM file of the certificate, followed by those between it and the root; `tls:` and `wss:` addresses
+    /// need it. Read again when it changes (`limits.certificate_check_s`) and on SIGHUP; while the new one can't be used the
+    /// old one stays.
     chain: PathBuf,
+    /// `tls_key`: PEM file of its key; read again with it.
     key: PathBuf,
+    /// `tls_client_ca`: PEM file of authorities; only clients that show a certificate one of them has signed are let in.
+    /// Default: clients show none.
     client_ca: Option<PathBuf>,
 }
 

@@ -1,33 +1,36 @@
 //! `[feeds.NAME]`: connections of our own to PBXs.
 
 use std::fmt;
-use std::str::FromStr;
 
 use super::read::{Origin, Section};
-use super::subscription::{self, Subscriptions};
+use super::subscription::Subscriptions;
 
-/// One feed that connects out.
+/// `[feeds.NAME]`: connections of our own to PBXs, as many as wanted. NAME has letters, digits, `-` and `_` only; it is a metric
+/// label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feed {
     /// NAME of `[feeds.NAME]`; a metric label, so letters, digits, `-` and `_` only.
     pub name: String,
-    /// `kind`: what answers there. May be left out when NAME is that of a kind.
+    /// `kind`: what answers there: `asterisk` (its manager interface), `freeswitch` (its event socket) or `subscription` (any PBX
+    /// that has nothing but lamps for its extensions). May be left out when NAME is that of a kind.
     pub kind: Kind,
     /// `pbx`: name of the PBX it tells of; default: the default PBX.
     pub pbx: Option<String>,
-    /// `address`: `HOST:PORT`. Default: the kind's port on 127.0.0.1.
+    /// `address`: `HOST:PORT`. Default: the kind's port on 127.0.0.1 (asterisk 5038, freeswitch 8021, subscription 5060, over
+    /// TLS 5061).
     pub address: String,
-    /// `user`: whom to log in as. `FreeSWITCH` needs none, nor does a PBX that lets anybody subscribe.
+    /// `user`: whom to log in as. FreeSWITCH needs none, nor does a PBX that lets anybody subscribe.
     pub user: Option<String>,
-    /// `secret`, or the first line of `secret_file`.
+    /// `secret`: the password.
+    /// `secret_file`: a file whose first line is the password, in place of `secret`.
     pub secret: Secret,
-    /// `tls`: `"on"` to speak TLS, `"insecure"` to do so without checking the certificate, `"off"` (default).
+    /// `tls`: `on` to speak TLS, `insecure` to do so without checking the certificate, `off` for neither.
     pub tls: Tls,
-    /// `snapshot_s`: seconds after which everything is looked at again.
+    /// `snapshot_s`: seconds after which everything is looked at again, whatever was heard.
     pub snapshot_s: u32,
     /// What a feed by subscription needs besides; defaults for others.
     pub subscriptions: Subscriptions,
-    /// `poll_s`: `FreeSWITCH` only: seconds after which queues, agents and tiers are looked at, whose changes make no events.
+    /// `poll_s` (FreeSWITCH only): seconds after which queues, agents and tiers are looked at, whose changes make no events.
     pub poll_s: u32,
     /// `answer_s`: seconds a question may go unanswered before the connection is given up.
     pub answer_s: u32,
@@ -56,7 +59,7 @@ pub enum Tls {
     Insecure,
 }
 
-/// A password. Never shown.
+/// A password, and where it comes from. Never shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -80,19 +83,6 @@ impl From<&str> for Secret {
     }
 }
 
-impl FromStr for Kind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "asterisk" => Ok(Self::Asterisk),
-            "freeswitch" => Ok(Self::Freeswitch),
-            "subscription" => Ok(Self::Subscription),
-            _ => Err(format!("{text:?} is no kind of feed; there are asterisk, freeswitch and subscription")),
-        }
-    }
-}
-
 impl Feed {
     /// Reads `[feeds.NAME]`; every mistake is recorded, and a feed that can't stand is left out.
     pub(super) fn read(name: &str, mut section: Section<'_>) -> Option<Self> {
@@ -100,9 +90,13 @@ impl Feed {
             section.problem(&Origin::Default, "", "a feed's name has letters, digits, - and _ only");
         }
         let given = section.origin("kind");
-        let kind = match section.parsed("kind", str::parse::<Kind>) {
+        let kind = match section.word("kind", "kind of feed", &KINDS, None) {
             None if given == Origin::Default => {
-                name.parse().map_err(|_| section.problem(&Origin::Default, "kind", KIND_NEEDED)).ok()
+                let named = KINDS.iter().find(|(word, _)| *word == name).map(|(_, kind)| *kind);
+                if named.is_none() {
+                    section.problem(&Origin::Default, "kind", KIND_NEEDED);
+                }
+                named
             }
             kind => kind,
         };
@@ -114,28 +108,19 @@ impl Feed {
         }
         let subscribes = kind == Some(Kind::Subscription);
         let asks_nobody = subscribes && user.is_none() && !section.has("secret") && !section.has("secret_file");
-        let secret = if asks_nobody { Some(Secret::default()) } else { read_secret(&mut section) };
+        let secret = read_secret(&mut section, !asks_nobody);
         let tls_origin = section.origin("tls");
-        let tls = section.parsed("tls", |text| match text {
-            "off" => Ok(Tls::Off),
-            "on" => Ok(Tls::On),
-            "insecure" => Ok(Tls::Insecure),
-            _ => Err(format!("{text:?} is none of on, off and insecure")),
-        });
+        let tls = section.word("tls", "kind of TLS", &TLS, Some("off"));
         let snapshot_s = section.number("snapshot_s", 300, 5..=86_400);
-        let poll_s = section.number("poll_s", 20, 2..=3_600);
         let answer_s = section.number("answer_s", 15, 1..=120);
-        let mut keys = vec!["kind", "pbx", "address", "user", "secret", "secret_file", "tls", "snapshot_s", "answer_s"];
-        if kind == Some(Kind::Freeswitch) {
-            keys.push("poll_s");
-        }
+        let polls = kind == Some(Kind::Freeswitch);
+        let poll_s = if polls { section.number("poll_s", POLL_S, 2..=3_600) } else { POLL_S };
         let (subscriptions, tls) = if subscribes {
-            keys.extend(subscription::KEYS);
             Subscriptions::read(&mut section, (&tls_origin, tls))
         } else {
             (Subscriptions::default(), tls.unwrap_or_default())
         };
-        section.finish(&keys);
+        section.finish();
         let kind = kind?;
         Some(Self {
             name: name.to_owned(),
@@ -164,7 +149,7 @@ impl Kind {
     }
 }
 
-fn read_secret(section: &mut Section<'_>) -> Option<Secret> {
+fn read_secret(section: &mut Section<'_>, needed: bool) -> Option<Secret> {
     let (file_origin, both) = (section.origin("secret_file"), section.has("secret") && section.has("secret_file"));
     let secret = section.text("secret");
     let file = section.text("secret_file");
@@ -180,6 +165,7 @@ fn read_secret(section: &mut Section<'_>) -> Option<Secret> {
                 None
             }
         },
+        (None, None) if !needed => Some(Secret::default()),
         (None, None) => {
             section.problem(&Origin::Default, "secret", "is needed, or secret_file = \"FILE\"");
             None
@@ -200,4 +186,8 @@ fn parse_address(text: &str) -> Result<String, String> {
     }
 }
 
-const KIND_NEEDED: &str = "is needed: asterisk, freeswitch or subscription";
+const KINDS: [(&str, Kind); 3] =
+    [("asterisk", Kind::Asterisk), ("freeswitch", Kind::Freeswitch), ("subscription", Kind::Subscription)];
+const TLS: [(&str, Tls); 3] = [("off", Tls::Off), ("on", Tls::On), ("insecure", Tls::Insecure)];
+const POLL_S: u64 = 20;
+const KIND_NEEDED: &str = "is needed: kind = \"asterisk\", \"freeswitch\" or \"subscription\"";

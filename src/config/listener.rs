@@ -10,45 +10,41 @@ use subtle::ConstantTimeEq as _;
 use crate::model::Network;
 
 use super::certificate::Certificate;
+use super::origins::Origins;
 use super::read::{Origin, Section};
 
-/// One named SIP listener.
+/// `[listeners.NAME]`: where SIP comes in. A file that names any replaces the three default ones (registrar, mirror and HEP on
+/// loopback). NAME has letters, digits, `-` and `_` only; it is a metric label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// NAME of `[listeners.NAME]`; a metric label, so letters, digits, `-` and `_` only.
     pub name: String,
-    /// `mode`: what SIP means here. May be left out when NAME is that of a mode.
+    /// `mode`: what SIP means here: `registrar` (phones register), `replica` (a PBX relays what it has accepted), `mirror` (copies
+    /// of what others say, never answered) or `hep` (the same in HEP). May be left out when NAME is that of a mode.
     pub mode: Mode,
-    /// `bind`: where it listens, e.g. `["udp:127.0.0.1:5060", "tcp:[::1]:5060"]`. Default of a registrar:
-    /// UDP and TCP on 127.0.0.1:5060; of a mirror: UDP on 127.0.0.1:5062; of HEP: UDP and TCP on 127.0.0.1:9060; a
-    /// replica has none.
+    /// `bind`: where it listens, over `udp:`, `tcp:`, `tls:`, `ws:` (WebSocket, RFC 7118; behind a proxy) or `wss:`. Default of
+    /// a registrar: UDP and TCP on 127.0.0.1:5060; of a mirror: UDP on 127.0.0.1:5062; of HEP: UDP and TCP on
+    /// 127.0.0.1:9060; a replica has none.
     pub bind: Vec<Bind>,
-    /// `auth` (registrar only): who must prove a password (RFC 3261 §22): `none` (default) = devices that have one; `digest` =
-    /// everybody, so that devices without one can't register.
+    /// `auth` (registrar only): who must prove a password (RFC 3261 §22): `none` = devices that have one; `digest` = everybody,
+    /// so that devices without one can't register. Outside loopback `none` needs `networks`.
     pub auth: Auth,
     /// `networks`: who may send here (`["192.0.2.0/24"]`); empty (default) = everybody who can reach the address.
     pub networks: Vec<Network>,
     /// `pbx`: name of the PBX that peers in no PBX's networks belong to; default: the default PBX.
     pub pbx: Option<String>,
-    /// `key` (HEP only): what packets must carry as their auth key. With it, versions 1 and 2 and plain SIP, which have
-    /// no place for one, are dropped.
+    /// `key` (HEP only): what packets must carry as their auth key (`capture_password`). With it, versions 1 and 2 and plain
+    /// SIP, which have no place for one, are dropped. It travels in clear text.
     pub key: Option<HepKey>,
-    /// `[listeners.NAME.capture_ids]` (HEP only): `2001 = "PBX"`; goes before the networks of the PBXs.
+    /// `capture_ids` (HEP only): names of PBXs by capture id. One that is not listed belongs to the PBX whose networks hold the
+    /// sender, else to `pbx`.
     pub capture_ids: BTreeMap<u32, String>,
-    /// `tls_certificate` and `tls_key`: PEM files of the certificate, followed by those of the authorities between it and the
-    /// root, and of its key. Needed when `bind` has a `tls:` address. Read again when the files change
-    /// (`limits.certificate_check_s`) and on SIGHUP; while the new ones can't be used the old ones stay.
-    /// `tls_client_ca`: PEM file of authorities; with it only clients that show a certificate one of them has signed are
-    /// let in. Default: clients show none.
+    /// `tls_certificate`, `tls_key` and `tls_client_ca`.
     pub certificate: Option<Certificate>,
-    /// `ws_origins`: pages that may connect by WebSocket, as `["https://crm.example"]`, or `["*"]`. Default: none, so only
+    /// `ws_origins`: pages whose phones in a browser may connect by WebSocket; `"*"` is any. Default: none, so only
     /// clients that are no browser: else any page a person opens could speak for them from inside the office.
     pub origins: Origins,
 }
-
-/// The pages that may connect by WebSocket (RFC 6455 §10.2).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(Vec<String>);
 
 /// A HEP auth key. Never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,66 +110,12 @@ impl Mode {
     }
 }
 
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "registrar" => Ok(Self::Registrar),
-            "replica" => Ok(Self::Replica),
-            "mirror" => Ok(Self::Mirror),
-            "hep" => Ok(Self::Hep),
-            _ => Err(format!("{text:?} is no mode; there are registrar, replica, mirror and hep")),
-        }
-    }
-}
-
 impl HepKey {
     /// Whether a packet's key is this one; takes as long whatever it differs in.
     #[must_use]
     pub fn is(&self, key: &[u8]) -> bool {
         self.0.ct_eq(key).into()
     }
-}
-
-impl Origins {
-    /// Whether pages of `origin` may connect.
-    #[must_use]
-    pub fn admit(&self, origin: &str) -> bool {
-        self.0.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
-    }
-
-    fn read(section: &mut Section<'_>, mode: Option<Mode>, bind: &[Bind], bind_origin: &Origin) -> Self {
-        let socket = bind.iter().find(|bind| matches!(bind.protocol, Protocol::Ws | Protocol::Wss));
-        // No PBX copies its messages that way, and a page must not be able to make them up.
-        let copies = match mode {
-            Some(Mode::Hep) => Some("HEP does not go over WebSocket"),
-            Some(Mode::Mirror) => Some("copies do not come over WebSocket"),
-            _ => None,
-        };
-        if let (Some(why), Some(socket)) = (copies, socket) {
-            section.problem(bind_origin, "bind", format!("{socket}: {why}; bind udp, tcp or tls"));
-        }
-        let origin = section.origin("ws_origins");
-        let Some(origins) = section.list("ws_origins", origin_of_pages) else { return Self::default() };
-        if socket.is_none() {
-            section.problem(
-                &origin,
-                "ws_origins",
-                "no address of bind speaks WebSocket; write one as wss:192.0.2.1:8443",
-            );
-        }
-        Self(origins)
-    }
-}
-
-/// As browsers write it: a scheme and a host, with a port where it is not the scheme's.
-fn origin_of_pages(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    if text == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', '@', ' '])) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("{text:?} is no origin; write https://crm.example, without a path, or *"))
 }
 
 impl fmt::Debug for HepKey {
@@ -235,14 +177,20 @@ impl Listener {
             section.problem(&Origin::Default, "", "a listener's name has letters, digits, - and _ only");
         }
         let given = section.origin("mode");
-        let mode = match section.parsed("mode", str::parse::<Mode>) {
+        let mode = match section.word("mode", "mode", &MODES, None) {
             Some(mode) => Some(mode),
             // A mistake in it has been recorded already.
             None if given != Origin::Default => None,
-            None => name.parse().map_err(|_| needed(&mut section, "mode", "registrar, replica, mirror or hep")).ok(),
+            None => {
+                let named = MODES.iter().find(|(word, _)| *word == name).map(|(_, mode)| *mode);
+                if named.is_none() {
+                    needed(&mut section, "mode", "mode = \"registrar\"; there are replica, mirror and hep as well");
+                }
+                named
+            }
         };
         let auth_origin = section.origin("auth");
-        let auth = section.parsed("auth", parse_auth);
+        let auth = section.word("auth", "authentication", &AUTHS, Some("none"));
         if auth.is_some() && mode.is_some_and(|mode| mode != Mode::Registrar) {
             section.problem(&auth_origin, "auth", "only a registrar authenticates; take it out here");
         }
@@ -250,14 +198,14 @@ impl Listener {
         let bind_origin = section.origin("bind");
         let bind = section.list("bind", str::parse).or_else(|| default_bind(mode?));
         let certificate = Certificate::read(&mut section, bind.as_deref().unwrap_or_default());
-        let origins = Origins::read(&mut section, mode, bind.as_deref().unwrap_or_default(), &bind_origin);
+        let origins = read_origins(&mut section, mode, bind.as_deref().unwrap_or_default(), &bind_origin);
         let networks_origin = section.origin("networks");
         let networks = section
             .list("networks", |text| text.parse::<Network>().map_err(|error| error.to_string()))
             .unwrap_or_default();
         let pbx = section.text("pbx");
         if bind.is_none() && mode.is_some() {
-            needed(&mut section, "bind", "[\"udp:127.0.0.1:5064\"]");
+            needed(&mut section, "bind", "bind = [\"udp:127.0.0.1:5064\"]");
         }
         let bind = bind.unwrap_or_default();
         let open = bind.iter().find(|bind| !bind.address.ip().to_canonical().is_loopback());
@@ -273,7 +221,7 @@ impl Listener {
                 what,
             );
         }
-        section.finish(&KEYS);
+        section.finish();
         let auth = auth.unwrap_or_default();
         Some(Self {
             name: name.to_owned(),
@@ -355,12 +303,24 @@ fn read_hep(section: &mut Section<'_>, mode: Option<Mode>) -> (Option<HepKey>, B
     (key, capture_ids)
 }
 
-fn parse_auth(text: &str) -> Result<Auth, String> {
-    match text {
-        "none" => Ok(Auth::None),
-        "digest" => Ok(Auth::Digest),
-        _ => Err(format!("{text:?} is no authentication; there are none and digest")),
+/// Which pages may connect by WebSocket (RFC 6455 §10.2).
+fn read_origins(section: &mut Section<'_>, mode: Option<Mode>, bind: &[Bind], bind_origin: &Origin) -> Origins {
+    let socket = bind.iter().find(|bind| matches!(bind.protocol, Protocol::Ws | Protocol::Wss));
+    // No PBX copies its messages that way, and a page must not be able to make them up.
+    let copies = match mode {
+        Some(Mode::Hep) => Some("HEP does not go over WebSocket"),
+        Some(Mode::Mirror) => Some("copies do not come over WebSocket"),
+        _ => None,
+    };
+    if let (Some(why), Some(socket)) = (copies, socket) {
+        section.problem(bind_origin, "bind", format!("{socket}: {why}; bind udp, tcp or tls"));
     }
+    let origin = section.origin("ws_origins");
+    let Some(origins) = Origins::read(section, "ws_origins") else { return Origins::default() };
+    if socket.is_none() {
+        section.problem(&origin, "ws_origins", "no address of bind speaks WebSocket; write one as wss:192.0.2.1:8443");
+    }
+    origins
 }
 
 fn needed(section: &mut Section<'_>, key: &str, example: &str) {
@@ -371,18 +331,8 @@ pub(super) fn is_label(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-const KEYS: [&str; 11] = [
-    "mode",
-    "bind",
-    "networks",
-    "pbx",
-    "auth",
-    "key",
-    "capture_ids",
-    "tls_certificate",
-    "tls_key",
-    "tls_client_ca",
-    "ws_origins",
-];
+const MODES: [(&str, Mode); 4] =
+    [("registrar", Mode::Registrar), ("replica", Mode::Replica), ("mirror", Mode::Mirror), ("hep", Mode::Hep)];
+const AUTHS: [(&str, Auth); 2] = [("none", Auth::None), ("digest", Auth::Digest)];
 /// Longer than any PBX lets one be.
 const KEY_LEN_MAX: usize = 256;

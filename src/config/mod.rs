@@ -3,38 +3,48 @@
 //! The file is what `--config` names, else `/etc/hookswitch/hookswitch.toml` when there is one; none is needed. A
 //! variable `HOOKSWITCH_` + path with `__` between levels (`HOOKSWITCH_DATABASE__URL`) goes before the file.
 
+mod advice;
 mod certificate;
 mod changes;
 mod feed;
+mod http;
 mod limits;
 mod listener;
+mod origins;
 mod read;
+mod reference;
 mod subscription;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use read::{Origin, Section, Spot, Tree, Value};
+use read::{Notes, Origin, Section, Spot, Tree, Value};
 
 use crate::sealing::KeyFile;
 
 pub use certificate::Certificate;
 pub use changes::{Changes, Written};
 pub use feed::{Feed, Kind, Secret, Tls};
+pub use http::Http;
 pub use limits::{Limits, Registrar, Retention};
-pub use listener::{Auth, Bind, HepKey, Listener, Mode, Origins, Protocol};
+pub use listener::{Auth, Bind, HepKey, Listener, Mode, Protocol};
+pub use origins::Origins;
 pub use read::Problem;
+pub use reference::{page, sample};
 pub use subscription::{EXTENSIONS_MAX, Extensions, Subscriptions};
 
 /// Everything an operator can set. `Config::default()` is what runs with no file at all.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `data_dir`: folder of the `SQLite` file and the first admin token. Default: `$STATE_DIRECTORY` (set by systemd),
-    /// else `/var/lib/hookswitch` for root, else `$XDG_DATA_HOME/hookswitch`, else `~/.local/share/hookswitch`.
+    /// `data_dir`: folder of the SQLite file, the lock, the key of secrets and the first admin token. Default:
+    /// `$STATE_DIRECTORY` (set by systemd), else `/var/lib/hookswitch` for root, else `$XDG_DATA_HOME/hookswitch`, else
+    /// `~/.local/share/hookswitch`.
     pub data_dir: PathBuf,
-    /// `secret_key_file`: files with the keys that passwords of phones are sealed with in the database; the first seals, the
-    /// others open what they once sealed. Default: none, which means [`SECRET_KEY`] in the data folder.
+    /// `secret_key_file`: the key that passwords of phones are sealed with in the database: 32 bytes in hexadecimal or base64
+    /// (`openssl rand -hex 32`), readable by hookswitch alone. With several, `["NEW", "OLD"]`, the first seals and the others
+    /// open what they once sealed. Default: `secret.key` in the data folder, made at the first start. Back it up apart from
+    /// the database: without it the passwords are lost. Hosts that share a database need the same one.
     pub secret_keys: Vec<KeyFile>,
     /// `[database]`
     pub database: Database,
@@ -60,34 +70,28 @@ pub struct Config {
     pub unknown_variables: Vec<String>,
 }
 
-/// `[database]`
+/// `[database]`: where everything is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Database {
-    /// `url`: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: `hookswitch.db` in the data folder.
-    /// `url_file`: the file that holds it instead, for a password that others may not read (a systemd credential).
+    /// `url`: `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default: SQLite, in `hookswitch.db` in the data folder.
+    /// `url_file`: the file that holds it instead, for a password that others may not read (a systemd credential,
+    /// docs/systemd.md).
     pub url: String,
-}
-
-/// `[http]`: the API and what people see.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
-    /// `listen`: addresses. Default `["127.0.0.1:8080"]`.
-    pub listen: Vec<SocketAddr>,
 }
 
 /// `[ops]`: metrics and health, apart from the API so that they need no credentials and are not exposed with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ops {
-    /// `listen`: addresses. Default `["127.0.0.1:9464"]`.
+    /// `listen`: addresses of `/metrics` for Prometheus, `/livez` and `/readyz`. No credentials are asked for here.
     pub listen: Vec<SocketAddr>,
 }
 
-/// `[log]`: always to standard error.
+/// `[log]`: lines on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// `level`: `error`, `warn`, `info` (default), `debug`, `trace`, or directives such as `info,hookswitch::ingest=debug`.
+    /// `level`: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,hookswitch::ingest=debug`.
     pub level: String,
-    /// `format`: `auto` (default: human on a terminal, else JSON), `human`, `json`.
+    /// `format`: `auto` (for people on a terminal, else JSON), `human` or `json`.
     pub format: LogFormat,
 }
 
@@ -147,16 +151,17 @@ impl Config {
     /// Reads a configuration from its text and the environment.
     ///
     /// # Errors
-    /// Every mistake, in the order of the sections.
+    /// Every mistake, in the order of the lines.
     pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut tree = read::parse(text, &mut problems);
+        let mut notes = Notes::default();
+        let mut tree = read::parse(text, &mut notes.problems);
         if !tree.contains_key("listeners") {
             tree.insert("listeners".into(), default_listeners());
         }
-        let unknown_variables = read::overlay(&mut tree, environment, &TOP, &RESERVED, &mut problems);
+        let unknown_variables = read::overlay(&mut tree, environment, &TOP, &RESERVED, &mut notes.problems);
         let written = Written::of(&tree);
-        let config = Self { written, ..Self::read(Section::top(tree, &mut problems), unknown_variables) };
+        let config = Self { written, ..Self::read(Section::top(tree, &mut notes), unknown_variables) };
+        let problems = notes.finish();
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
@@ -177,16 +182,15 @@ impl Config {
             written: Written::default(),
             unknown_variables,
         };
-        top.finish(&TOP);
+        top.finish();
         config
     }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let mut problems = Vec::new();
         let tree = Tree::from([("listeners".to_owned(), default_listeners())]);
-        Self::read(Section::top(tree, &mut problems), Vec::new())
+        Self::read(Section::top(tree, &mut Notes::default()), Vec::new())
     }
 }
 
@@ -201,7 +205,7 @@ impl Database {
         if url.is_some() && in_file.is_some() {
             section.problem(&origin, "url_file", "there is url as well; take one of them out");
         }
-        section.finish(&["url", "url_file"]);
+        section.finish();
         let url = url.or(in_file);
         Self { url: url.unwrap_or_else(|| format!("sqlite:{}", data_dir.join("hookswitch.db").display())) }
     }
@@ -230,18 +234,10 @@ impl fmt::Debug for Database {
     }
 }
 
-impl Http {
-    fn read(mut section: Section<'_>) -> Self {
-        let listen = section.list("listen", parse_address).unwrap_or_else(|| vec![loopback(8080)]);
-        section.finish(&["listen"]);
-        Self { listen }
-    }
-}
-
 impl Ops {
     fn read(mut section: Section<'_>) -> Self {
         let listen = section.list("listen", parse_address).unwrap_or_else(|| vec![loopback(9464)]);
-        section.finish(&["listen"]);
+        section.finish();
         Self { listen }
     }
 }
@@ -252,13 +248,8 @@ impl Log {
             text.parse::<tracing_subscriber::filter::Targets>().map_err(|error| error.to_string())?;
             Ok(text.to_owned())
         });
-        let format = section.parsed("format", |text| match text {
-            "auto" => Ok(LogFormat::Auto),
-            "human" => Ok(LogFormat::Human),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(format!("{text:?} is no format; there are auto, human and json")),
-        });
-        section.finish(&["level", "format"]);
+        let format = section.word("format", "format", &FORMATS, Some("auto"));
+        section.finish();
         Self { level: level.unwrap_or_else(|| "info".into()), format: format.unwrap_or_default() }
     }
 }
@@ -353,6 +344,8 @@ const TOP: [&str; 11] = [
     "limits",
     "retention",
 ];
+const FORMATS: [(&str, LogFormat); 3] =
+    [("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)];
 /// Variables the command line reads for itself.
 const RESERVED: [&str; 3] = ["config", "token", "url"];
 

@@ -7,6 +7,8 @@ use std::fmt;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::advice;
+
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -70,6 +72,74 @@ pub enum Value {
 /// A section's keys.
 pub type Tree = BTreeMap<String, Spot>;
 
+/// What reading a configuration leaves besides its values.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Mistakes so far.
+    pub problems: Vec<Problem>,
+    /// Every key that was asked for, whether it was there or not.
+    pub asked: Vec<Asked>,
+    unknown: Vec<Unknown>,
+}
+
+/// A key that the code reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Its path, `database.url`.
+    pub path: String,
+    /// What may stand there.
+    pub takes: Takes,
+}
+
+/// What a key takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// A string.
+    Text,
+    /// One of these words.
+    Word {
+        /// All of them.
+        words: Vec<&'static str>,
+        /// Which it is when nothing is said, unless that depends.
+        default: Option<&'static str>,
+    },
+    /// A string or a list of them.
+    List,
+    /// A whole number.
+    Number {
+        /// What it is when nothing is said.
+        default: u64,
+        /// The least.
+        min: u64,
+        /// The most.
+        max: u64,
+    },
+    /// Keys of its own.
+    Section,
+}
+
+#[derive(Debug)]
+struct Unknown {
+    origin: Origin,
+    key: String,
+    known: Vec<String>,
+}
+
+impl Notes {
+    /// All mistakes in the order of the file; what no line is to blame for comes last.
+    pub fn finish(mut self) -> Vec<Problem> {
+        for Unknown { origin, key, known } in std::mem::take(&mut self.unknown) {
+            let what = advice::unknown_key(&key, &known, &self.asked);
+            self.problems.push(Problem { origin, key, what });
+        }
+        self.problems.sort_by_key(|problem| match problem.origin {
+            Origin::Line(line) => line,
+            _ => usize::MAX,
+        });
+        self.problems
+    }
+}
+
 /// Reads TOML, syntax mistakes going to `problems`; what could be read is in the tree all the same.
 pub fn parse(text: &str, problems: &mut Vec<Problem>) -> Tree {
     let line_of = |offset: usize| text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1;
@@ -119,14 +189,18 @@ pub fn overlay(
 /// One section being read. Keys are taken out of it; what is left at the end nobody knows.
 pub struct Section<'a> {
     path: String,
+    /// Where its header stands.
+    header: Origin,
     tree: Tree,
-    problems: &'a mut Vec<Problem>,
+    /// Keys asked for so far.
+    asked: Vec<String>,
+    notes: &'a mut Notes,
 }
 
 impl<'a> Section<'a> {
     /// The top of the tree.
-    pub fn top(tree: Tree, problems: &'a mut Vec<Problem>) -> Self {
-        Self { path: String::new(), tree, problems }
+    pub fn top(tree: Tree, notes: &'a mut Notes) -> Self {
+        Self { path: String::new(), header: Origin::Default, tree, asked: Vec::new(), notes }
     }
 
     /// Names of the keys still here.
@@ -136,26 +210,24 @@ impl<'a> Section<'a> {
 
     /// The section called `name`; an empty one when it is absent.
     pub fn section(&mut self, name: &str) -> Section<'_> {
+        self.asks(name, Takes::Section);
         let path = self.key(name);
-        let tree = match self.tree.remove(name) {
-            None => Tree::new(),
-            Some(Spot { value: Value::Table(tree), .. }) => tree,
+        let (header, tree) = match self.tree.remove(name) {
+            None => (self.header.clone(), Tree::new()),
+            Some(Spot { origin, value: Value::Table(tree) }) => (origin, tree),
             Some(spot) => {
                 let what = format!("is a section; write [{path}] and its keys below");
-                self.problems.push(Problem { origin: spot.origin, key: path.clone(), what });
-                Tree::new()
+                self.notes.problems.push(Problem { origin: spot.origin.clone(), key: path.clone(), what });
+                (spot.origin, Tree::new())
             }
         };
-        Section { path, tree, problems: self.problems }
+        Section { path, header, tree, asked: Vec::new(), notes: self.notes }
     }
 
     /// Reads a string.
     pub fn text(&mut self, name: &str) -> Option<String> {
-        let spot = self.tree.remove(name)?;
-        match spot.value {
-            Value::Text(text) => Some(text),
-            other => self.wrong(&spot.origin, name, "a string", &other),
-        }
+        self.asks(name, Takes::Text);
+        self.take_text(name)
     }
 
     /// Reads a string and parses it; the parser's error says what is wrong with it.
@@ -165,9 +237,29 @@ impl<'a> Section<'a> {
         parse(&text).map_err(|what| self.problem(&origin, name, what)).ok()
     }
 
+    /// Reads one of some words. `what` is what they are called, `default` what the caller makes of none.
+    pub fn word<T: Copy>(
+        &mut self,
+        name: &str,
+        what: &str,
+        words: &[(&'static str, T)],
+        default: Option<&'static str>,
+    ) -> Option<T> {
+        let known: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
+        self.asks(name, Takes::Word { words: known.clone(), default });
+        let origin = self.origin(name);
+        let text = self.take_text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            self.problem(&origin, name, advice::unknown_word(&text, what, &known));
+        }
+        found.map(|(_, value)| *value)
+    }
+
     /// Reads a list of strings (one string is a list of one; a comma in an environment variable parts two) and parses
     /// each of them. Absent when the key is.
     pub fn list<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Vec<T>> {
+        self.asks(name, Takes::List);
         let spot = self.tree.remove(name)?;
         let items = match spot.value {
             Value::List(items) => items,
@@ -197,16 +289,24 @@ impl<'a> Section<'a> {
 
     /// Reads a whole number within `range`, else `default`.
     pub fn number(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
+        let (min, max) = (*range.start(), *range.end());
+        self.asks(name, Takes::Number { default, min, max });
         let Some(spot) = self.tree.remove(name) else { return default };
         let number = match &spot.value {
             Value::Integer(number) => u64::try_from(*number).ok(),
             Value::Text(text) if matches!(spot.origin, Origin::Variable(_)) => text.trim().parse().ok(),
-            other => return self.wrong(&spot.origin, name, "a number", other).unwrap_or(default),
+            other => {
+                let meant = if let Value::Text(text) = other { advice::number_meant(name, text) } else { None };
+                let write = meant.map(|number| format!("; write {name} = {number}")).unwrap_or_default();
+                let what = format!("must be a whole number{}, not {}{write}", advice::unit(name), other.kind());
+                self.problem(&spot.origin, name, what);
+                return default;
+            }
         };
         if let Some(number) = number.filter(|n| range.contains(n)) {
             return number;
         }
-        let what = format!("must be a whole number from {} to {}", range.start(), range.end());
+        let what = format!("must be a whole number{} from {min} to {max}", advice::unit(name));
         self.problem(&spot.origin, name, what);
         default
     }
@@ -221,22 +321,46 @@ impl<'a> Section<'a> {
         self.tree.get(name).map_or(Origin::Default, |spot| spot.origin.clone())
     }
 
-    /// Records a mistake in one of this section's keys.
+    /// Records a mistake in one of this section's keys; one in a key that is not there stands at the section's header.
     pub fn problem(&mut self, origin: &Origin, name: &str, what: impl Into<String>) {
         let key = self.key(name);
-        self.problems.push(Problem { origin: origin.clone(), key, what: what.into() });
+        let origin = if *origin == Origin::Default { &self.header } else { origin };
+        self.notes.problems.push(Problem { origin: origin.clone(), key, what: what.into() });
     }
 
-    /// Ends the section: every key nobody took is a mistake, answered with the keys there are.
-    pub fn finish(mut self, known: &[&str]) {
+    /// Ends the section: every key nobody asked for is a mistake.
+    pub fn finish(mut self) {
         for (name, spot) in std::mem::take(&mut self.tree) {
-            let what = format!("no such key; there are {}", known.join(", "));
-            self.problem(&spot.origin, &name, what);
+            let key = self.key(&name);
+            self.notes.unknown.push(Unknown { origin: spot.origin, key, known: self.asked.clone() });
         }
     }
 
+    fn take_text(&mut self, name: &str) -> Option<String> {
+        let spot = self.tree.remove(name)?;
+        match spot.value {
+            Value::Text(text) => Some(text),
+            Value::Integer(number) => {
+                let what = format!("must be a string, not a number; write {name} = \"{number}\"");
+                self.problem(&spot.origin, name, what);
+                None
+            }
+            other => self.wrong(&spot.origin, name, "a string", &other),
+        }
+    }
+
+    fn asks(&mut self, name: &str, takes: Takes) {
+        let path = self.key(name);
+        self.notes.asked.push(Asked { path, takes });
+        self.asked.push(name.to_owned());
+    }
+
     fn key(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        match (self.path.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, name) => format!("{path}.{name}"),
+        }
     }
 
     fn wrong<T>(&mut self, origin: &Origin, name: &str, wanted: &str, found: &Value) -> Option<T> {

@@ -4,18 +4,18 @@ use super::feed::Tls;
 use super::read::{Origin, Section};
 use crate::model::Transport;
 
-/// What to subscribe to, and how.
+/// Part of `[feeds.NAME]`: what to subscribe to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriptions {
-    /// `transport`: `"udp"` (default), `"tcp"` or `"tls"`; the last also where `tls` is set and this is not.
+    /// `transport` (subscription only): `udp`, `tcp` or `tls`; the last also where the key `tls` is set and this is not.
     pub transport: Transport,
-    /// `domain`: the SIP domain of the extensions; default: the host in `address`.
+    /// `domain` (subscription only): the SIP domain of the extensions. Default: the host in `address`.
     pub domain: Option<String>,
-    /// `dialogs`: whose calls to follow. Default: all known devices of the PBX.
+    /// `dialogs` (subscription only): extensions whose calls to follow, or `"all"` known devices of the PBX, which is the default.
     pub dialogs: Extensions,
-    /// `registrations`: whose contacts to follow. Default: nobody's.
+    /// `registrations` (subscription only): extensions whose contacts to follow, or `"all"`. Default: nobody's.
     pub registrations: Extensions,
-    /// `expires_s`: seconds a subscription is asked for.
+    /// `expires_s` (subscription only): seconds a subscription is asked for.
     pub expires_s: u32,
 }
 
@@ -60,12 +60,7 @@ impl Subscriptions {
 
 /// `transport`, and `tls` where that is the transport. One says the other, so that either will do.
 fn read_transport(section: &mut Section<'_>, (tls_origin, tls): (&Origin, Option<Tls>)) -> (Transport, Tls) {
-    let transport = section.parsed("transport", |text| match text {
-        "udp" => Ok(Transport::Udp),
-        "tcp" => Ok(Transport::Tcp),
-        "tls" => Ok(Transport::Tls),
-        _ => Err(format!("{text:?} is none of udp, tcp and tls")),
-    });
+    let transport = section.word("transport", "transport of a subscription", &TRANSPORTS, Some("udp"));
     let wanted = tls.filter(|tls| *tls != Tls::Off);
     match (transport, wanted) {
         (Some(Transport::Tls), None) if tls.is_some() => {
@@ -104,8 +99,7 @@ fn part_of_uri(text: &str, what: &str) -> Result<String, String> {
     }
 }
 
-/// Keys of this file.
-pub(super) const KEYS: [&str; 5] = ["transport", "domain", "dialogs", "registrations", "expires_s"];
+const TRANSPORTS: [(&str, Transport); 3] = [("udp", Transport::Udp), ("tcp", Transport::Tcp), ("tls", Transport::Tls)];
 /// Extensions one feed subscribes to, at most.
 pub const EXTENSIONS_MAX: usize = 5_000;
 const EXPIRES_S: u32 = 600;

@@ -44,7 +44,7 @@ fn every_mistake_is_reported_with_its_line_and_key() {
         "line 1: data_dir: must be a string, not a number",
         "line 3: http.listen: \"nowhere\" is no address and port",
         "line 4: http.port: no such key; there are listen",
-        "listeners.office.mode: is needed",
+        "line 6: listeners.office.mode: is needed, e.g. mode = \"registrar\"",
         "line 7: listeners.office.bind: \"udp:1.2.3.4\" is no address",
         "line 8: listeners.office.bind: \"sctp:[::1]:5061\" is no address",
     ] {
@@ -83,7 +83,10 @@ fn a_mistake_in_the_environment_names_the_variable() {
         [("HOOKSWITCH_HTTP__LISTEN", "x"), ("HOOKSWITCH_HTTP__LISTEM", "x"), ("HOOKSWITCH_DATA_DIR__X", "1")];
     let report = parse_with("data_dir = \"/srv\"", &environment).unwrap_err().join("\n");
     assert!(report.contains("environment HOOKSWITCH_HTTP__LISTEN: http.listen: \"x\" is no address"), "{report}");
-    assert!(report.contains("environment HOOKSWITCH_HTTP__LISTEM: http.listem: no such key"), "{report}");
+    assert!(
+        report.contains("environment HOOKSWITCH_HTTP__LISTEM: http.listem: no such key; did you mean listen?"),
+        "{report}"
+    );
     assert!(report.contains("environment HOOKSWITCH_DATA_DIR__X: data_dir.x: runs through a key"), "{report}");
 }
 
@@ -245,9 +248,42 @@ fn numbers_have_bounds() {
         mistakes("[limits]\nconnections_max = 0")
             .contains("line 2: limits.connections_max: must be a whole number from 1 to")
     );
-    assert!(mistakes("[limits]\nconnections_max = 1.5").contains("must be a number, not a fraction"));
+    assert!(mistakes("[limits]\nconnections_max = 1.5").contains("must be a whole number, not a fraction"));
     assert!(mistakes("[registrar]\nexpires_default_s = 9000").contains("must lie between"));
     assert_eq!(parse("[registrar]\nexpires_max_s = 86_400").unwrap().registrar.expires_max_s, 86_400);
+}
+
+#[test]
+fn a_mistake_says_what_to_write_instead() {
+    for (wrong, advice) in [
+        (
+            "[registrar]\nexpires_max_s = \"2h\"",
+            "line 2: registrar.expires_max_s: must be a whole number of seconds, not a string; write expires_max_s = 7200",
+        ),
+        ("[limits]\ncommit_wait_ms = \"1 s\"", "of milliseconds, not a string; write commit_wait_ms = 1000"),
+        (
+            "[limits]\nheld_kib_max = 99_999_999",
+            "line 2: limits.held_kib_max: must be a whole number of KiB from 1 to 16777216",
+        ),
+        ("[registrar]\nexpires_max = 60", "line 2: registrar.expires_max: no such key; did you mean expires_max_s?"),
+        ("listen = \"127.0.0.1:1\"", "line 1: listen: no such key here; it belongs under [http] or [ops]"),
+        ("[registar]\nrealm = \"x\"", "line 1: registar: no such key; did you mean registrar?"),
+        (
+            "[log]\nformat = \"jsn\"",
+            "line 2: log.format: \"jsn\" is no format; there are auto, human and json; did you mean \"json\"?",
+        ),
+        ("[listeners.registrar]\nauth = \"Digest\"", "there are none and digest; did you mean \"digest\"?"),
+        ("[feeds.pbx]\nkind = \"asterix\"", "line 2: feeds.pbx.kind: \"asterix\" is no kind of feed"),
+        ("[registrar]\nrealm = 7", "line 2: registrar.realm: must be a string, not a number; write realm = \"7\""),
+        ("[http]\ntrusted_proxies = [\"proxy\"]", "line 2: http.trusted_proxies: \"proxy\" is no address or network"),
+        ("[http]\nallowed_origins = [\"crm.example\"]", "line 2: http.allowed_origins: \"crm.example\" is no origin"),
+    ] {
+        let report = mistakes(wrong);
+        assert!(report.contains(advice), "{advice}\n--\n{report}");
+    }
+    let ordered = mistakes("[retention]\ncalls_days = 0\n[http]\nlisten = \"x\"\n[database]\nurl = \"x\"");
+    let lines: Vec<&str> = ordered.lines().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(lines, ["line 2", "line 4", "line 6"], "{ordered}");
 }
 
 #[test]
@@ -261,18 +297,20 @@ fn the_level_takes_directives_and_refuses_nonsense() {
 
 #[test]
 fn the_sample_configuration_is_good_and_says_the_defaults() {
-    let sample = parse(include_str!("../../systemd/hookswitch.toml")).unwrap();
+    let sample = parse(&sample()).unwrap();
     let default = parse("").unwrap();
     assert_eq!(sample.listeners, default.listeners);
     assert_eq!(sample.registrar, default.registrar);
     assert_eq!(sample.limits, default.limits);
     assert_eq!(sample.retention, default.retention);
+    assert_eq!((sample.feeds, sample.secret_keys.len()), (default.feeds, default.secret_keys.len()));
+    assert_eq!((&sample.data_dir, &sample.database.url), (&default.data_dir, &default.database.url));
     assert_eq!((sample.http, sample.ops, sample.log), (default.http, default.ops, default.log));
 }
 
 #[test]
 fn every_commented_out_example_in_the_sample_is_good_too() {
-    let text = include_str!("../../systemd/hookswitch.toml");
+    let text = sample();
     let uncommented = text.lines().map(|line| match line.strip_prefix('#') {
         Some(key) if !key.starts_with(' ') => key,
         _ => line,
@@ -285,6 +323,9 @@ fn every_commented_out_example_in_the_sample_is_good_too() {
     let secret = folder.path().join("secret.key");
     std::fs::write(&secret, "ab".repeat(32)).unwrap();
     let text = text.replace("/etc/hookswitch/secret.key", &secret.display().to_string());
+    let text = text.replace("/etc/hookswitch/event-socket-secret", &secret.display().to_string());
+    // It stands in for `url`.
+    let text = text.replace("\nurl_file = ", "\n#url_file = ");
     let config = parse(&text).unwrap();
     assert_eq!(config.secret_keys.len(), 1);
     assert!(config.listeners.iter().any(|listener| listener.certificate.is_some()));
@@ -315,8 +356,8 @@ fn a_feed_by_subscription_has_keys_of_its_own() {
     for expected in [
         "feeds.subscription.secret: is needed",
         "feeds.subscription.dialogs: nothing is left to subscribe to",
-        "line 4: feeds.subscription.transport: \"sctp\" is none of udp, tcp and tls",
-        "line 9: feeds.asterisk.dialogs: no such key",
+        "line 4: feeds.subscription.transport: \"sctp\" is no transport of a subscription; there are udp, tcp and tls",
+        "line 9: feeds.asterisk.dialogs: no such key here; it belongs under [feeds.subscription]",
         "line 12: feeds.x.registrations: \"1 2\" is no extension",
     ] {
         assert!(report.contains(expected), "{expected}\n--\n{report}");

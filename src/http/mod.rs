@@ -18,6 +18,7 @@ pub mod devices;
 pub mod drift;
 pub mod etag;
 pub mod events;
+pub mod front;
 pub mod health;
 mod kind;
 pub mod links;
@@ -55,6 +56,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use front::fronted;
 pub use ops::ops_router;
 pub use state::{AppState, Settings};
 

@@ -4,6 +4,9 @@ mod database;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod configuration;
+mod logs;
+
 use std::cell::Cell;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};

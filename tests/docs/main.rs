@@ -9,12 +9,15 @@ mod metrics;
 mod monitoring;
 mod page;
 mod prometheus;
+mod proxy;
+
+use std::process::Command;
 
 use hookswitch::config::{Auth, Config, Mode};
 use hookswitch::ingest::asterisk;
 use hookswitch::ingest::freeswitch::EVENTS;
 use page::{Page, Session};
-use support::daemon::Daemon;
+use support::daemon::{Daemon, hookswitch};
 use support::folder::Folder;
 use support::wait::until;
 
@@ -168,6 +171,13 @@ fn each_test_that_the_standards_page_names_is_there() {
         let is_there = [format!("fn {name}("), format!("\n    {name}: \"")].iter().any(|text| source.contains(text));
         assert!(is_there, "{file} has no test {name}");
     }
+}
+
+/// A command that reads the daemon's own configuration.
+fn beside(daemon: &Daemon, arguments: &[&str]) -> Command {
+    let mut command = hookswitch(&daemon.config);
+    command.args(arguments);
+    command
 }
 
 fn root() -> &'static std::path::Path {

@@ -266,12 +266,15 @@ impl Front {
         if let Desk::Hep(hep) = &self.desk {
             let (method, outcome) = hep.handle(&self.core, bytes, peer, now);
             self.counts.add(method, outcome);
+            if outcome == "malformed" {
+                self.log_unreadable(peer, "hep");
+            }
             return Answer::Silence;
         }
         let message = match scan(bytes) {
             Ok(message) => message,
             Err(error) => {
-                self.unreadable(error);
+                self.unreadable(error, peer);
                 return Answer::Silence;
             }
         };
@@ -366,13 +369,19 @@ impl Front {
         }
     }
 
-    fn unreadable(&self, error: ScanError) {
+    fn unreadable(&self, error: ScanError, peer: &Peer) {
         if error == ScanError::Keepalive {
             self.counts.add("none", "keepalive");
             return;
         }
         dropped(error.label());
         self.counts.add("none", "malformed");
+        self.log_unreadable(peer, error.label());
+    }
+
+    /// What the message says is not shown: it may hold anything.
+    fn log_unreadable(&self, peer: &Peer, why: &str) {
+        tracing::info!(listener = %self.name, source = %peer.source, why, "a message that can't be read was dropped");
     }
 
     fn unanswerable(
@@ -397,6 +406,7 @@ impl Front {
             (_, Unanswerable::NoWayBack(_)) => {
                 dropped(reason.label());
                 self.counts.add(label, "malformed");
+                self.log_unreadable(peer, reason.label());
             }
             _ => self.counts.add(label, "ignored"),
         }

@@ -26,6 +26,7 @@ use crate::registry::Registry;
 use crate::sip::client::Phone;
 use crate::sip::digest::Credentials;
 use crate::sip::subscriber::{Failure, Output, Package, Settings, Subscriber, Topic};
+use crate::telemetry::Short;
 
 /// A feed by subscription to one PBX.
 pub struct Subscriptions {
@@ -135,8 +136,8 @@ impl Subscriptions {
 
     fn lose(&mut self, session: &mut Session, topic: &Topic, why: &str) {
         let event = topic.package.event();
-        let (feed, extension) = (self.connector.handle.name(), &topic.user);
-        tracing::warn!(feed, event, extension, why, "a subscription failed");
+        let (feed, extension) = (self.connector.handle.name(), Short(&topic.user));
+        tracing::warn!(feed, event, %extension, why, "a subscription failed");
         metrics::counter!("hookswitch_subscription_failures_total", "event" => event).increment(1);
         if topic.package == Package::Dialog {
             let mut events = Vec::new();

@@ -1,13 +1,35 @@
-//! Logging: to standard error, for people on a terminal and as JSON for machines.
+//! Logging: to standard error, for people on a terminal and as JSON for machines. A failure is one line where it is handled,
+//! and no flood of failures is a flood of lines ([`flood`]).
 
+pub mod flood;
+
+use std::fmt;
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, reload};
 
 use crate::config::{Log, LogFormat};
+
+use flood::Flood;
+pub use flood::report_left_out;
+
+/// A number or a name as it may stand in a log: of a long one only its end, by which who knows it tells it from others.
+#[derive(Clone, Copy, Debug)]
+pub struct Short<'t>(pub &'t str);
+
+impl fmt::Display for Short<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letters = self.0.chars().count();
+        if letters <= SHOWN_WHOLE {
+            return f.write_str(self.0);
+        }
+        let end: String = self.0.chars().skip(letters - SHOWN).collect();
+        write!(f, "…{end}")
+    }
+}
 
 /// What is logged, which may be changed while we run.
 #[derive(Debug)]
@@ -35,12 +57,30 @@ pub fn start(log: &Log) -> Logging {
     } else {
         lines.json().flatten_event(true).with_current_span(false).boxed()
     };
+    let private = filter_fn(|metadata| !metadata.target().starts_with(TELLTALE));
     // Only an earlier call of ours can be in the way.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(level)).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(level.and(private).and(Flood))).try_init();
     Logging(handle)
 }
 
 /// The configuration has checked the directives; should they fail all the same, too much is better than nothing.
 fn targets(directives: &str) -> Targets {
     directives.parse().unwrap_or_else(|_| Targets::new().with_default(tracing::Level::INFO))
+}
+
+/// What reads telephone numbers logs them, in full.
+const TELLTALE: &str = "rlibphonenumber";
+/// Extensions are whole.
+const SHOWN_WHOLE: usize = 6;
+const SHOWN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extensions_are_whole_and_numbers_are_not() {
+        assert_eq!(Short("101").to_string(), "101");
+        assert_eq!(Short("+14155550100").to_string(), "…100");
+    }
 }
