@@ -25,7 +25,7 @@ use hookswitch::sip::{Method, hep, scan};
 use hookswitch::store::Store;
 use hookswitch::switchboard::{Input, Switchboard};
 use rustix::time::{ClockId, clock_gettime};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,7 +46,7 @@ fn main() {
 
 async fn run(clock: &Clock, registry: &Arc<Registry>, defaults: &Defaults, page: impl Fn() -> String) {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let sites = Sites::new(registry.clone(), &tasks, &stop);
+    let sites = Sites::new(registry.clone(), &tasks, &stop, &Handle::current());
     let config = Config::parse("[listeners.hep]", std::iter::empty()).expect("a good configuration");
     let intake = HepIntake::new(&config.listeners[0], registry, sites);
     settle(&intake, registry, defaults, clock).await;

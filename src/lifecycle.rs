@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -118,14 +119,16 @@ impl Daemon {
     /// # Errors
     /// [`StartError`]; what was bound or opened before is closed again.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_on(config, Handed::default()).await
+        Self::start_on(config, Handed::default(), &Handle::current()).await
     }
 
-    /// The same on the sockets that were `handed` over, as far as they are.
+    /// The same on the sockets that were `handed` over, as far as they are. What SIP's datagrams and the journal need not
+    /// wait for runs on `workers`; they themselves, and this, best have a runtime of one thread: on their way from a REGISTER
+    /// to the database and back each change of threads costs more than the work between two of them.
     ///
     /// # Errors
     /// [`StartError`], also when a socket was handed over that nobody wants.
-    pub async fn start_on(config: &Config, mut handed: Handed) -> Result<Self, StartError> {
+    pub async fn start_on(config: &Config, mut handed: Handed, workers: &Handle) -> Result<Self, StartError> {
         let handed_count = handed.len();
         let recorder = metrics::install();
         let clock = Clock::system();
@@ -139,7 +142,7 @@ impl Daemon {
         let registry = opened.map_err(|error| StartError::store(config, error))?;
         let first_token = first_token(&registry, &data_dir).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let sites = Sites::new(registry.clone(), &tasks, &stop);
+        let sites = Sites::new(registry.clone(), &tasks, &stop, workers);
         let (running, reload) = watch::channel(Arc::new(config.clone()));
         let mut daemon = Self {
             http: addresses(&http)?,
@@ -155,9 +158,10 @@ impl Daemon {
             tasks: tasks.clone(),
         };
         let webhook = Arc::new(Webhook::new(registry.clone(), sites.clone()));
-        feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         note_own_sockets(handed_count, &daemon);
-        listeners.serve(&registry, sites, &tasks, &reload, &daemon.liveness, &stop)?;
+        listeners.serve(&registry, sites.clone(), &tasks, &reload, &daemon.liveness, &stop)?;
+        let _on_workers = workers.enter();
+        feeds::start(&config.feeds, &registry, &sites, &clock, &tasks, &stop);
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
         let router = http::fronted(http::router(state), &config.http);

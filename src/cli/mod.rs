@@ -18,9 +18,11 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueHint};
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::activation::Handed;
@@ -137,13 +139,23 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let config = Config::load(arguments.config.as_deref())?;
     let command = arguments.command.unwrap_or(Command::Serve);
-    let handed = if matches!(command, Command::Serve) { Handed::from_environment()? } else { Handed::default() };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("can't start the runtime")?;
-    let result = runtime.block_on(dispatch(command, config, arguments.config, handed));
-    // A name look-up or a stuck file system must not keep us from ending.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    let workers = runtime(&mut Builder::new_multi_thread())?;
+    let result = if matches!(command, Command::Serve) {
+        let handed = Handed::from_environment()?;
+        // See `Daemon::start_on`.
+        let sip = runtime(Builder::new_multi_thread().worker_threads(1).thread_name("sip"))?;
+        let served = sip.block_on(serve::serve(config, arguments.config.as_deref(), handed, workers.handle()));
+        sip.shutdown_timeout(END_WITHIN);
+        served
+    } else {
+        workers.block_on(dispatch(command, config))
+    };
+    workers.shutdown_timeout(END_WITHIN);
     result.map(|()| ExitCode::SUCCESS)
+}
+
+fn runtime(threads: &mut Builder) -> anyhow::Result<Runtime> {
+    threads.enable_all().build().context("can't start the runtime")
 }
 
 /// Says what is wrong with the configuration, which is an error, or that nothing is.
@@ -171,11 +183,14 @@ async fn until_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow
     }
 }
 
-async fn dispatch(command: Command, config: Config, file: Option<PathBuf>, handed: Handed) -> anyhow::Result<()> {
+async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
-        Command::Serve => serve::serve(config, file.as_deref(), handed).await,
-        // They have been run without a runtime.
-        Command::Check { .. } | Command::Replay(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        // They have been run without a runtime, or with two.
+        Command::Check { .. }
+        | Command::Replay(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Serve => Ok(()),
         Command::Migrate => database::migrate(&config).await,
         Command::Copy(arguments) => database::copy(arguments).await,
         Command::Backup(arguments) => database::backup(&config, arguments).await,
@@ -188,3 +203,6 @@ async fn dispatch(command: Command, config: Config, file: Option<PathBuf>, hande
         Command::Watch(arguments) => watch::run(&config, arguments).await,
     }
 }
+
+/// A name look-up or a stuck file system must not keep us from ending.
+const END_WITHIN: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use hookswitch::activation::Handed;
@@ -14,8 +15,8 @@ use hookswitch::lifecycle::{Daemon, FIRST_TOKEN};
 use hookswitch::supervision::Supervisor;
 use hookswitch::telemetry::{self, Logging};
 
-/// Serves on what was `handed` over until SIGTERM or SIGINT; SIGHUP has the configuration and certificates read again.
-pub async fn serve(config: Config, file: Option<&Path>, handed: Handed) -> anyhow::Result<()> {
+/// Serves on what was `handed` over, the slower half on `workers`, until SIGTERM or SIGINT; SIGHUP has the configuration and certificates read again.
+pub async fn serve(config: Config, file: Option<&Path>, handed: Handed, workers: &Handle) -> anyhow::Result<()> {
     let logging = telemetry::start(&config.log);
     let tell_of_files = super::files::raise_limit();
     for name in &config.unknown_variables {
@@ -26,7 +27,7 @@ pub async fn serve(config: Config, file: Option<&Path>, handed: Handed) -> anyho
     let mut interrupt = signal(SignalKind::interrupt()).context("can't hear SIGINT")?;
     let mut hangup = signal(SignalKind::hangup()).context("can't hear SIGHUP")?;
     let supervisor = Supervisor::from_environment();
-    let mut daemon = Daemon::start_on(&config, handed).await?;
+    let mut daemon = Daemon::start_on(&config, handed, workers).await?;
     tell_of_files();
     let first_token = daemon.first_token.take();
     print(&greeting(&config, file, &daemon, first_token)?);

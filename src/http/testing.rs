@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, header};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -68,7 +69,7 @@ impl Office {
             heartbeat: Duration::from_millis(50),
             confirm_wait: Duration::from_millis(400),
         };
-        let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
+        let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new(), &Handle::current());
         let webhook = Arc::new(Webhook::new(registry.clone(), sites));
         let state = AppState {
             registry: registry.clone(),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +28,7 @@ struct Inner {
     registry: Arc<Registry>,
     tasks: TaskTracker,
     stop: CancellationToken,
+    workers: Handle,
     doors: Mutex<HashMap<SiteId, Door>>,
 }
 
@@ -63,9 +65,9 @@ pub struct Observation {
 
 impl Sites {
     /// Starts the tasks of all sites with calls that were live when the process stopped; the others start when a feed
-    /// first shows them something. They end with `stop`.
+    /// first shows them something. They run on `workers` and end with `stop`.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    pub fn new(registry: Arc<Registry>, tasks: &TaskTracker, stop: &CancellationToken, workers: &Handle) -> Self {
         // Shown from the start, so that the first of a day is seen as a rise.
         for state in [CallState::Calling, CallState::Ringing, CallState::Answered] {
             metrics::gauge!("hookswitch_calls", "state" => state_label(state)).increment(0.0);
@@ -80,13 +82,19 @@ impl Sites {
             }
             left.entry(call.site).or_default().push((call, trail));
         }
-        let (tasks, stop) = (tasks.clone(), stop.clone());
-        let sites = Self(Arc::new(Inner { registry, tasks, stop, doors: Mutex::default() }));
+        let (tasks, stop, workers) = (tasks.clone(), stop.clone(), workers.clone());
+        let sites = Self(Arc::new(Inner { registry, tasks, stop, workers, doors: Mutex::default() }));
         for (site, calls) in left {
             let door = sites.0.start(site, calls);
             sites.0.doors.lock().unwrap_or_else(PoisonError::into_inner).insert(site, door);
         }
         sites
+    }
+
+    /// Where their tasks run, as may whatever else SIP's datagrams need not wait for.
+    #[must_use]
+    pub fn workers(&self) -> &Handle {
+        &self.0.workers
     }
 
     /// Hands a message to its site. Never waits: a site that is behind by more than its queue loses it, counted.
@@ -150,12 +158,13 @@ impl Inner {
             events: Vec::new(),
         };
         let (changes, stop) = (self.registry.changes.subscribe(), self.stop.clone());
-        self.tasks.spawn(async move {
+        let task = async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = task.run(left, seen, heard, changes) => {}
             }
-        });
+        };
+        self.tasks.spawn_on(task, &self.workers);
         Door { observations, told }
     }
 }

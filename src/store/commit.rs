@@ -86,10 +86,8 @@ impl Journal {
     /// Looks at the oldest rows of the log when it has grown too long: what still counts in them is marked as changed, so
     /// that it is written anew, and once that is stored they can go. What can't be read now is looked at the next time.
     async fn tidy(&self, records: &Weak<dyn Records>, log: &mut Log, sink: &mut impl Sink) {
-        if !records.upgrade().is_some_and(|records| log.is_untidy(records.devices())) {
-            return;
-        }
-        let Ok(rows) = sink.oldest(log.head, log.rows_to_look_at()).await else { return };
+        let Some(rows) = records.upgrade().and_then(|records| log.rows_to_look_at(records.devices())) else { return };
+        let Ok(rows) = sink.oldest(log.head, rows).await else { return };
         let (Some((last, _)), Some(records)) = (rows.last(), records.upgrade()) else { return };
         let mut lines = 0;
         for (id, body) in &rows {

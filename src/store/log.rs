@@ -19,8 +19,6 @@ pub struct Log {
     pub(super) lines: u64,
     /// Nothing is left of it up to this row.
     pub(super) head: i64,
-    /// Lines written since the oldest rows were last looked at.
-    pub(super) since: u64,
     /// About how many lines a row has, as far as was seen.
     pub(super) lines_a_row: u64,
     /// Rows to be deleted; see [`Doomed`].
@@ -47,24 +45,22 @@ pub(super) struct Line<'a> {
 }
 
 impl Log {
-    /// Whether so much of it is void that the oldest rows are worth a look, with so many devices there are. Then as many
-    /// lines are written anew, at worst, as changes are.
-    pub(super) fn is_untidy(&self, devices: usize) -> bool {
-        self.doomed.is_none() && self.lines > 2 * devices as u64 + SLACK_LINES
-    }
-
-    /// How many of the oldest rows to look at: more lines than came since the last time, and yet so few that the commit
-    /// after it is not kept waiting.
-    pub(super) fn rows_to_look_at(&self) -> i64 {
-        let lines = (2 * self.since).clamp(TIDY_LINES_MIN, TIDY_LINES_MAX);
+    /// How many of the oldest rows are worth a look, with so many devices there are; none while every second line may
+    /// count. So as many lines are written anew, at worst, as changes are. It is more the further the log is beyond that:
+    /// little and often keeps no commit waiting, and yet it keeps up with whatever is written.
+    pub(super) fn rows_to_look_at(&self, devices: usize) -> Option<i64> {
+        let beyond = self.lines.saturating_sub(2 * devices as u64 + SLACK_LINES);
+        if self.doomed.is_some() || beyond == 0 {
+            return None;
+        }
+        let lines = beyond.saturating_mul(4).clamp(TIDY_LINES_MIN, TIDY_LINES_MAX);
         let lines_a_row = if self.lines_a_row == 0 { LINES_A_ROW_MAX } else { self.lines_a_row };
-        i64::try_from(lines / lines_a_row).unwrap_or(i64::MAX).max(1)
+        Some(i64::try_from(lines / lines_a_row).unwrap_or(i64::MAX).max(1))
     }
 
     /// Notes which rows will go, and what they held.
     pub(super) fn doom(&mut self, doomed: Doomed, rows: usize) {
         self.lines_a_row = (doomed.lines / rows.max(1) as u64).max(1);
-        self.since = 0;
         self.doomed = Some(doomed);
     }
 
@@ -72,10 +68,7 @@ impl Log {
     pub(super) fn written(&mut self, items: &[Item]) {
         for item in items {
             match item {
-                Item::Change { key, .. } if key.kind == Kind::Bindings => {
-                    self.lines += 1;
-                    self.since += 1;
-                }
+                Item::Change { key, .. } if key.kind == Kind::Bindings => self.lines += 1,
                 Item::Forget { .. } => {
                     if let Some(doomed) = self.doomed.take() {
                         self.head = doomed.last;
@@ -149,7 +142,7 @@ const PLACE_BITS: u32 = 16;
 /// Void lines that are not worth a look, however few devices there are: some megabytes.
 const SLACK_LINES: u64 = 20_000;
 
-/// Lines looked at together: about what a few commits bring, to some milliseconds' work.
+/// Lines looked at together: from about what a few commits bring, a millisecond's work, to twenty times that.
 const TIDY_LINES_MIN: u64 = 1_000;
 const TIDY_LINES_MAX: u64 = 20_000;
 
@@ -169,7 +162,8 @@ mod tests {
     use super::super::commit::{Sink, WriteError};
     use super::*;
     use crate::clock::Clock;
-    use crate::model::UnixMillis;
+    use crate::model::{Tick, UnixMillis};
+    use crate::store::pending::Span;
     use crate::store::{DirtyKey, Journal, Records, Row};
 
     #[test]
@@ -182,6 +176,33 @@ mod tests {
         for wrong in ["", "x", "00000000-0000-0000-0000-000000000007 x []", "00000000-0000-0000-0000-000000000007 1"] {
             let error = lines(42, wrong).next().map(|line| line.unwrap_err().to_string()).unwrap_or_default();
             assert!(error.contains("bindings_log") && error.contains("42"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_rows_are_looked_at_little_and_often_and_yet_it_does_not_grow() {
+        let bindings = |n: u128| Item::Change {
+            key: DirtyKey { kind: Kind::Bindings, id: Uuid::from_u128(n) },
+            row: None,
+            span: Span { first: 0, last: 0, at: Tick(0) },
+            place: 0,
+        };
+        // What a commit brings, and which of the lines looked at still count, in percent.
+        for (brought, live, looked_at_once) in [(256, 0, 2_000), (256, 50, 4_000), (5_000, 50, TIDY_LINES_MAX)] {
+            let (mut log, mut anew) = (Log { lines: 100_000, lines_a_row: 8, ..Log::default() }, 0);
+            for _ in 0..5_000 {
+                let mut items: Vec<Item> = (0..brought + anew).map(bindings).collect();
+                anew = 0;
+                items.extend(log.doomed.map(|doomed| Item::Forget { head: log.head, last: doomed.last }));
+                log.written(&items);
+                if let Some(rows) = log.rows_to_look_at(40_000) {
+                    let (rows, lines) = (usize::try_from(rows).unwrap(), u64::try_from(rows).unwrap() * 8);
+                    assert!(lines <= looked_at_once, "{lines} at once when {brought} come and {live} % count");
+                    anew = u128::from(lines) * live / 100;
+                    log.doom(Doomed { last: log.head + 1, lines, seq: Seq(0) }, rows);
+                }
+                assert!(log.lines < 150_000, "{} lines for 40 000 devices", log.lines);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use hookswitch::registry::{FeedState, FeedStatus, Limits, Registry};
 use hookswitch::store::{CallFilter, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -153,7 +154,7 @@ impl Office {
         let phone = registry.resolve(pbx, "101", "").expect("its domain is ours");
         registry.ensure_device(&phone, clock.now()).expect("there is room for a phone");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let sites = Sites::new(registry.clone(), &tasks, &stop);
+        let sites = Sites::new(registry.clone(), &tasks, &stop, &Handle::current());
         Self { registry, account, pbx, clock, sites, tasks, stop }
     }
 

@@ -11,6 +11,7 @@ use hookswitch::ingest::site::Sites;
 use hookswitch::model::{FeedKind, Member, Pbx, PbxId};
 use hookswitch::registry::{Command, ControlRequest, Limits, Registry};
 use hookswitch::store::Store;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,7 +40,7 @@ impl Desk {
             format!("[feeds.freeswitch]\naddress = \"{}\"\nsecret = \"ClueCon\"\npoll_s = 3600", pbx.address);
         let config = Config::parse(&settings, std::iter::empty()).unwrap().feeds.remove(0);
         assert_eq!(config.kind, Kind::Freeswitch);
-        let sites = Sites::new(registry.clone(), &tasks, &stop);
+        let sites = Sites::new(registry.clone(), &tasks, &stop, &Handle::current());
         let handle = registry.feeds.open(id, "freeswitch", FeedKind::Freeswitch, clock.now());
         let connector = Connector { config, pbx: id, registry: registry.clone(), sites, clock, handle: handle.clone() };
         let ended = stop.clone();

@@ -12,6 +12,7 @@ use hookswitch::registry::{Limits, NotStored, Registry, Seq};
 use hookswitch::store::{Store, StoreError, Timeouts};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sqlx::Connection as _;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -108,7 +109,7 @@ async fn a_server_that_freezes_right_after_a_start_holds_up_no_popup() {
 
     server.freeze();
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let sites = Sites::new(registry.clone(), &tasks, &stop);
+    let sites = Sites::new(registry.clone(), &tasks, &stop, &Handle::current());
     let before = registry.live.offers_of(ann).len();
     let headers = "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\nFrom: <sip:+14155550177@192.0.2.1>;tag=1\r\n\
                    To: <sip:101@pbx.local>\r\nCall-ID: fresh\r\nCSeq: 1 INVITE\r\n\r\n";

@@ -190,6 +190,7 @@ const NAMED_EVERY_MS: u64 = 60_000;
 mod tests {
     use std::sync::Arc;
 
+    use tokio::runtime::Handle;
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
@@ -225,7 +226,8 @@ mod tests {
             let ha1 = digest::ha1("101", &config.registrar.realm, "s3cret");
             let realm = config.registrar.realm.as_str().into();
             registry.set_secret(DeviceSecret { device, account, realm, ha1, set_at: now.unix }).unwrap();
-            let sites = Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new());
+            let sites =
+                Sites::new(registry.clone(), &TaskTracker::new(), &CancellationToken::new(), &Handle::current());
             let core = Core::new(&registry, sites, &config, Salt([1; 16]), Seed([7; 64]));
             Self { registrar: Registrar::new(config::Auth::Digest), core, clock, pbx }
         }

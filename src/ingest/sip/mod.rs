@@ -117,9 +117,9 @@ impl Listeners {
         .collect()
     }
 
-    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. Each
-    /// shows in `liveness` that it turns. They begin with the configuration that is `running`; a new one is taken up as far
-    /// as it can be, and has certificates read again at once.
+    /// Serves all of them, each socket a task of `tasks`, until `stop`. Every task then sends what it owes and ends. Those of
+    /// connections and of captured packets run on the sites' workers. Each shows in `liveness` that it turns. They begin with
+    /// the configuration that is `running`; a new one is taken up as far as it can be, and has certificates read again at once.
     ///
     /// # Errors
     /// When a socket can't be handed to the runtime, or the system gives no random bytes.
@@ -132,6 +132,7 @@ impl Listeners {
         liveness: &Liveness,
         stop: &CancellationToken,
     ) -> io::Result<()> {
+        let workers = sites.workers().clone();
         let config = running.borrow().clone();
         let clock = registry.clock();
         let mut salt = [0; 16];
@@ -158,6 +159,7 @@ impl Listeners {
             });
             let committed = registry.committed_watch();
             let is_registrar = listener.mode == config::Mode::Registrar;
+            let is_hep = listener.mode == config::Mode::Hep;
             let front = Arc::new(Front::new(listener, core.clone(), clock.clone(), committed, limits.clone()));
             serving.fronts.push(front.clone());
             for socket in sockets {
@@ -165,6 +167,7 @@ impl Listeners {
                 match socket {
                     Bound::Udp(socket, opened) => {
                         socket::note_receive_buffer(&front.name, &socket, opened, &config.limits);
+                        let _on_workers = is_hep.then(|| workers.enter());
                         let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
                         let doors = is_registrar.then_some(&core.keepalive.doors);
                         let number = doors.map(|doors| doors.open(&socket, &front.admission)).transpose()?.flatten();
@@ -178,6 +181,7 @@ impl Listeners {
                         ));
                     }
                     Bound::Stream(socket, protocol) => {
+                        let _on_workers = workers.enter();
                         let listener = tokio::net::TcpListener::from_std(socket)?;
                         // The configuration has no certificate only where nothing is encrypted.
                         let handshake = handshake.clone().filter(|_| protocol.is_encrypted());
