@@ -20,7 +20,7 @@ async fn limits_rules_and_what_is_logged_change_at_once_and_the_rest_is_named() 
     rewrite(&daemon, &before.replace("devices_max = 1000", "devices_max = \"many\""));
     let refused = said(&daemon, "can't be read again").await;
     let line = before.lines().position(|line| line.starts_with("devices_max")).unwrap() + 1;
-    assert!(refused.contains(&format!("line {line}: limits.devices_max: must be a number")), "{refused}");
+    assert!(refused.contains(&format!("line {line}: limits.devices_max: must be a whole number")), "{refused}");
     assert_eq!(status(&phone.ask(daemon.registrar, &phone.register("102", 1, 3600)).await), "SIP/2.0 200 OK");
 
     // Limits, what registrars grant, who may send, and what can't be taken up.
