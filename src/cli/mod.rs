@@ -13,6 +13,7 @@ mod ring;
 mod serve;
 mod sse;
 mod watch;
+mod why;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -79,6 +80,8 @@ enum Command {
     Ring(ring::Arguments),
     /// Print my popups as they come.
     Watch(watch::Arguments),
+    /// Say why calls popped or did not: the reasons that were recorded for each.
+    Why(why::Arguments),
     /// Print the completions of a shell.
     Completions {
         /// Which.
@@ -201,6 +204,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Phone(arguments) => phone::run(&config, arguments).await,
         Command::Ring(arguments) => ring::run(&config, arguments).await,
         Command::Watch(arguments) => watch::run(&config, arguments).await,
+        Command::Why(arguments) => why::run(&config, arguments).await,
     }
 }
 

@@ -1,5 +1,23 @@
 //! `[listeners.NAME]`: where SIP comes in, from whom, and what it means there.
 
+/// What somebody could do at an address that anybody reaches, and what to write against it.
+fn unguarded(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Registrar => {
+            " and auth is \"none\", so anybody could register any phone: set networks to those of your phones, e.g. \
+             networks = [\"192.0.2.0/24\"], or auth = \"digest\""
+        }
+        Mode::Replica | Mode::Mirror => {
+            ", and what comes here is believed like the PBX itself, so anybody could make up calls and registrations: set \
+             networks to the addresses of your PBXs, e.g. networks = [\"192.0.2.10\"]"
+        }
+        Mode::Hep => {
+            ", and what comes here is believed like the PBX itself, so anybody could make up calls and registrations: set \
+             networks to the addresses of your PBXs, e.g. networks = [\"192.0.2.10\"], or a key"
+        }
+    }
+}
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +47,8 @@ pub struct Listener {
     /// `auth` (registrar only): who must prove a password (RFC 3261 §22): `none` = devices that have one; `digest` = everybody,
     /// so that devices without one can't register. Outside loopback `none` needs `networks`.
     pub auth: Auth,
-    /// `networks`: who may send here (`["192.0.2.0/24"]`); empty (default) = everybody who can reach the address.
+    /// `networks`: who may send here (`["192.0.2.0/24"]`); empty (default) = everybody who can reach the address. Outside
+    /// loopback it is needed, but for a registrar with `auth = "digest"` and for HEP with a `key`.
     pub networks: Vec<Network>,
     /// `pbx`: name of the PBX that peers in no PBX's networks belong to; default: the default PBX.
     pub pbx: Option<String>,
@@ -209,16 +228,12 @@ impl Listener {
         }
         let bind = bind.unwrap_or_default();
         let open = bind.iter().find(|bind| !bind.address.ip().to_canonical().is_loopback());
-        let unguarded = auth != Some(Auth::Digest) && networks.is_empty();
-        if let (Some(Mode::Registrar), Some(open), true) = (mode, open, unguarded) {
-            let what = format!(
-                "{open} can be reached from outside this host and auth is \"none\", so anybody could register any \
-                 phone: set networks to those of your phones, e.g. networks = [\"192.0.2.0/24\"], or auth = \"digest\""
-            );
+        let guarded = auth == Some(Auth::Digest) || key.is_some() || !networks.is_empty();
+        if let (Some(mode), Some(open), false) = (mode, open, guarded) {
             section.problem(
                 if networks_origin == Origin::Default { &bind_origin } else { &networks_origin },
                 "networks",
-                what,
+                format!("{open} can be reached from outside this host{}", unguarded(mode)),
             );
         }
         section.finish();

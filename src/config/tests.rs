@@ -134,6 +134,22 @@ fn an_open_registrar_is_refused_unless_its_networks_are_set() {
 }
 
 #[test]
+fn what_is_believed_like_a_pbx_is_refused_outside_loopback_unless_it_is_said_who_may_send() {
+    for mode in ["replica", "mirror", "hep"] {
+        let open = format!("[listeners.{mode}]\nbind = [\"udp:192.0.2.1:5062\"]\n");
+        let said = mistakes(&open);
+        assert!(
+            said.contains(&format!("line 2: listeners.{mode}.networks: udp:192.0.2.1:5062 can be reached")),
+            "{said}"
+        );
+        assert!(said.contains("anybody could make up calls"), "{said}");
+        parse(&format!("{open}networks = [\"192.0.2.10\"]\n")).unwrap();
+        parse(&open.replace("192.0.2.1:", "127.0.0.1:")).unwrap();
+    }
+    parse("[listeners.hep]\nbind = [\"udp:192.0.2.1:9060\"]\nkey = \"a long secret\"\n").unwrap();
+}
+
+#[test]
 fn only_hep_has_a_key_which_is_never_shown_and_capture_ids() {
     let listener = "[listeners.hep]\nkey = \"s3cret\"\ncapture_ids = { 2001 = \"default\", 7 = \"branch\" }";
     let config = parse(listener).unwrap();
@@ -210,7 +226,8 @@ fn digest_is_refused_until_it_is_built() {
 #[test]
 fn two_listeners_never_share_a_port() {
     let two = |a: &str, b: &str| {
-        format!("[listeners.registrar]\nbind=\"{a}\"\nnetworks=[\"::/0\"]\n[listeners.mirror]\nbind=\"{b}\"")
+        let anybody = "networks=[\"::/0\"]";
+        format!("[listeners.registrar]\nbind=\"{a}\"\n{anybody}\n[listeners.mirror]\nbind=\"{b}\"\n{anybody}")
     };
     assert!(
         mistakes(&two("udp:127.0.0.1:5060", "udp:127.0.0.1:5060")).contains("is taken by listeners.mirror already")

@@ -15,8 +15,8 @@ use crate::registry::Registry;
 /// `/metrics` (Prometheus text), `/livez`, and `/readyz`, which is `/health` as well.
 ///
 /// `/livez` is 200 while the process serves at all. `/readyz` is 200 once everything is loaded, which it is when there is
-/// a `registry` to pass here, and stays 200 while the database is away: registrations known already are answered, popups go
-/// on, passive feeds apply to memory, and taking the daemon out of service would only end that. Its body says
+/// a `registry` to pass here, and stays 200 while the database is away: popups go on, what is registered stays so, passive
+/// feeds apply to memory, and taking the daemon out of service would only end that. Its body says
 /// `"database": "up"` or `"down"`, and the gauge `hookswitch_database_up` is what to raise an alarm by.
 pub fn ops_router(metrics: PrometheusHandle, registry: Arc<Registry>) -> Router {
     Router::new()

@@ -103,6 +103,49 @@ async fn the_three_printed_lines_end_in_a_popup() {
     watch.interrupt();
 }
 
+#[tokio::test]
+async fn why_says_of_the_latest_calls_of_a_phone_why_they_popped_or_did_not_also_to_the_agent_they_concern() {
+    let folder = Folder::new("cli-why");
+    let daemon = Daemon::start(&folder).await;
+    let (api, token) = (daemon.api(), daemon.token());
+    let (anna, _) = api.agent("Anna").await;
+    let phone = Running::start(beside(&daemon, &["phone", "101", "--no-link"]));
+    phone.expect("101 is registered");
+    api.link(&anna, &api.device("101", "connected").await).await;
+    let made =
+        beside(&daemon, &["token", "create", "--scope", "agent", "--user", &anna, "--token", &token]).output().unwrap();
+    let annas = String::from_utf8(made.stdout).unwrap();
+    for caller in ["+14155550100", "102"] {
+        let ring = ["ring", "101", "--from", caller, "--answer-after", "0", "--missed"];
+        assert!(beside(&daemon, &ring).output().unwrap().status.success());
+    }
+    for token in [&token, annas.trim()] {
+        let why = async |more: &[&str]| {
+            let asked = beside(&daemon, &[&["why", "--token", token], more].concat()).output().unwrap();
+            (asked.status.success(), String::from_utf8(asked.stdout).unwrap(), String::from_utf8(asked.stderr).unwrap())
+        };
+        let said = support::wait::until("both calls have their reasons", async || {
+            let (done, said, complaint) = why(&["--extension", "101", "--last", "2"]).await;
+            assert!(done, "{complaint}");
+            let is_there = [
+                "  Anna  caller_hangup  phone 101, ",
+                "  Anna  internal_call  phone 101, ",
+                "  internal  102 → 101  missed  ",
+            ];
+            is_there.iter().all(|line| said.contains(line)).then_some(said)
+        })
+        .await;
+        assert!(said.contains("  inbound  +14155550100 → 101  missed  "), "{said}");
+        assert!(said.contains("  Anna  no_session  phone 101, sessions 0: 180 Ringing, Call-ID "), "{said}");
+        let call = said.lines().find(|line| line.contains("  internal  ")).and_then(|line| line.rsplit(' ').next());
+        let (_, of_one, _) = why(&[call.unwrap()]).await;
+        assert!(of_one.contains("internal_call") && !of_one.contains("inbound"), "{of_one}");
+        let (done, _, complaint) = why(&["--extension", "777"]).await;
+        assert!(!done && complaint.contains("no phone 777 is known"), "{complaint}");
+    }
+    phone.interrupt();
+}
+
 #[test]
 fn the_demo_shows_popups_and_ends_by_itself() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hookswitch"));

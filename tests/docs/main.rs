@@ -7,6 +7,7 @@ mod support;
 mod busy;
 mod metrics;
 mod monitoring;
+mod operating;
 mod page;
 mod prometheus;
 mod proxy;
