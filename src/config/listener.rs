@@ -1,23 +1,5 @@
 //! `[listeners.NAME]`: where SIP comes in, from whom, and what it means there.
 
-/// What somebody could do at an address that anybody reaches, and what to write against it.
-fn unguarded(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Registrar => {
-            " and auth is \"none\", so anybody could register any phone: set networks to those of your phones, e.g. \
-             networks = [\"192.0.2.0/24\"], or auth = \"digest\""
-        }
-        Mode::Replica | Mode::Mirror => {
-            ", and what comes here is believed like the PBX itself, so anybody could make up calls and registrations: set \
-             networks to the addresses of your PBXs, e.g. networks = [\"192.0.2.10\"]"
-        }
-        Mode::Hep => {
-            ", and what comes here is believed like the PBX itself, so anybody could make up calls and registrations: set \
-             networks to the addresses of your PBXs, e.g. networks = [\"192.0.2.10\"], or a key"
-        }
-    }
-}
-
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -351,3 +333,21 @@ const MODES: [(&str, Mode); 4] =
 const AUTHS: [(&str, Auth); 2] = [("none", Auth::None), ("digest", Auth::Digest)];
 /// Longer than any PBX lets one be.
 const KEY_LEN_MAX: usize = 256;
+
+/// What somebody could do at an address that anybody reaches, and what to write against it.
+fn unguarded(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Registrar => {
+            " and auth is \"none\", so anybody could register any phone: set networks to those of your phones, e.g. \
+             networks = [\"192.0.2.0/24\"], or auth = \"digest\""
+        }
+        Mode::Replica | Mode::Mirror => {
+            ", and what comes here is believed like the PBX itself, so anybody could make up calls and registrations: set \
+             networks to the addresses of your PBXs, e.g. networks = [\"192.0.2.10\"]"
+        }
+        Mode::Hep => {
+            ", and what comes here is believed like the PBX itself, so anybody could make up calls and registrations: set \
+             networks to the addresses of your PBXs, e.g. networks = [\"192.0.2.10\"], or a key"
+        }
+    }
+}
