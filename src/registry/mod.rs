@@ -147,8 +147,9 @@ impl Registry {
     /// [`StoreError`] when the database can't be read.
     pub async fn open(store: Store, clock: Clock, limits: Limits) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
-        let loaded = store.load(now).await?;
-        let journal = Arc::new(Journal::new(loaded.seq, loaded.log, clock.clone(), limits.history_max));
+        let mut loaded = store.load(now).await?;
+        let log = std::mem::take(&mut loaded.log);
+        let journal = Arc::new(Journal::new(loaded.seq, log, clock.clone(), limits.history_max));
         let streams = Streams::default();
         let registry = Arc::new(Self {
             accounts: Table::default(),

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
 use super::journal::{Journal, Records, count_dropped};
@@ -16,9 +16,6 @@ use crate::clock::Clock;
 pub(super) trait Sink: Send + 'static {
     /// Writes all of `items` or none.
     fn write(&mut self, items: &[Item]) -> impl Future<Output = Result<(), WriteError>> + Send;
-
-    /// Up to `rows` of the oldest rows of the log that come after the id `after`.
-    fn oldest(&mut self, after: i64, rows: i64) -> impl Future<Output = Result<Vec<(i64, String)>, WriteError>> + Send;
 }
 
 /// One thing to write.
@@ -54,7 +51,8 @@ pub(super) enum WriteError {
 impl Journal {
     /// Writes until the journal is closed or `records` is gone.
     pub(super) async fn run(&self, records: Weak<dyn Records>, mut sink: impl Sink) {
-        let (mut failures, mut log) = (0_u32, self.log_at_start);
+        let mut log = std::mem::take(&mut *self.log_at_start.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut failures = 0_u32;
         loop {
             while self.state().pending.is_empty() {
                 if self.closed.load(Ordering::Acquire) {
@@ -63,8 +61,12 @@ impl Journal {
                 self.wake.notified().await;
             }
             self.turn();
-            self.tidy(&records, &mut log, &mut sink).await;
-            let Some(batch) = records.upgrade().map(|records| self.gather(&*records, &mut log)) else { return };
+            let Some(batch) = records.upgrade().map(|records| {
+                self.tidy(&*records, &mut log);
+                self.gather(&*records, &mut log)
+            }) else {
+                return;
+            };
             match self.commit(&mut sink, &batch).await {
                 Ok(refused) => {
                     log.written(&batch.items);
@@ -83,23 +85,13 @@ impl Journal {
         }
     }
 
-    /// Looks at the oldest rows of the log when it has grown too long: what still counts in them is marked as changed, so
-    /// that it is written anew, and once that is stored they can go. What can't be read now is looked at the next time.
-    async fn tidy(&self, records: &Weak<dyn Records>, log: &mut Log, sink: &mut impl Sink) {
-        let Some(rows) = records.upgrade().and_then(|records| log.rows_to_look_at(records.devices())) else { return };
-        let Ok(rows) = sink.oldest(log.head, rows).await else { return };
-        let (Some((last, _)), Some(records)) = (rows.last(), records.upgrade()) else { return };
-        let mut lines = 0;
-        for (id, body) in &rows {
-            for line in log::lines(*id, body) {
-                lines += 1;
-                match line {
-                    Ok(line) => records.write_anew(line.device, log::commit_of(*id)),
-                    Err(error) => tracing::error!(%error, "a line of the log is left out"),
-                }
-            }
+    /// Looks at the oldest lines of the log when it has grown too long: what still counts of them is marked as changed, so
+    /// that it is written anew, and once that is stored they can go.
+    fn tidy(&self, records: &dyn Records, log: &mut Log) {
+        let oldest = log.take_oldest(records.devices(), |device, commit| records.write_anew(device, commit));
+        if let Some((last, lines)) = oldest {
+            log.doomed = Some(Doomed { last, lines, seq: self.latest() });
         }
-        log.doom(Doomed { last: *last, lines, seq: self.latest() }, rows.len());
     }
 
     /// Takes a batch and reads its records as they are now.
@@ -329,10 +321,6 @@ mod tests {
             }
             Ok(())
         }
-
-        async fn oldest(&mut self, _after: i64, _rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
-            Ok(Vec::new())
-        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -399,10 +387,6 @@ mod tests {
                 });
                 self.0.lock().unwrap().extend(gone);
                 Ok(())
-            }
-
-            async fn oldest(&mut self, _after: i64, _rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
-                Ok(Vec::new())
             }
         }
         struct Nothing;

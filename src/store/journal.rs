@@ -49,7 +49,8 @@ pub struct Journal {
     died: AtomicBool,
     /// When it last began something that has a bounded time.
     turned: AtomicU64,
-    pub(super) log_at_start: Log,
+    /// What its task begins with.
+    pub(super) log_at_start: Mutex<Log>,
     pub(super) clock: Clock,
     /// Number of the latest deletion.
     gone: AtomicU64,
@@ -77,7 +78,7 @@ impl Journal {
             closed: AtomicBool::new(false),
             died: AtomicBool::new(false),
             turned: AtomicU64::new(0),
-            log_at_start: log,
+            log_at_start: Mutex::new(log),
             clock,
             gone: AtomicU64::new(0),
         }

@@ -6,7 +6,9 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use super::cell::{At, Readable, seq};
 use super::engine::Engine;
@@ -99,10 +101,9 @@ impl Store {
         let (mut found, mut met, mut log, mut highest) = (Vec::new(), Met::default(), Log::default(), Seq(0));
         self.each("SELECT id, body FROM bindings_log ORDER BY id DESC", |(id, body): (i64, String)| {
             let commit = log::commit_of(id);
-            log.commit = log.commit.max(commit);
             for line in log::lines(id, &body).rev() {
                 let line = line?;
-                log.lines += 1;
+                log.found(commit, line.device);
                 highest = highest.max(line.seq);
                 if !met.insert(line.device) || line.contacts == "[]" {
                     continue;
@@ -185,12 +186,19 @@ impl Store {
     }
 }
 
-/// Starts it on another thread, if there is one; ends with whoever waits for it.
+/// Starts it on a thread of its own; ends with whoever waits for it.
 fn aside<T: Send + 'static>(
     read: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> impl Future<Output = Result<T, StoreError>> {
-    let read = AbortOnDropHandle::new(tokio::spawn(read));
-    async move { read.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string()))) }
+    let (runtime, stop) = (Handle::current(), CancellationToken::new());
+    let stopped = stop.clone();
+    let read = spawn_blocking(move || runtime.block_on(stopped.run_until_cancelled_owned(read)));
+    let stop = stop.drop_guard();
+    async move {
+        let read = read.await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        drop(stop);
+        read.unwrap_or_else(|| Err(StoreError::Unavailable("it was stopped".into())))
+    }
 }
 
 /// Calls that had not ended, and the latest ones.

@@ -1,6 +1,6 @@
 //! The log of bindings: lines of text, many to a row, appended by each commit. The latest line of a device counts.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::Write as _;
 
 use uuid::Uuid;
@@ -10,8 +10,8 @@ use super::contacts::{self, Contact};
 use super::{Kind, Seq, StoreError};
 use crate::model::DeviceId;
 
-/// How far the log has come, and which of it is on its way out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How far the log has come, who is in it, and which of it is on its way out.
+#[derive(Debug, Default)]
 pub struct Log {
     /// The last commit that wrote, or may have written, to it.
     pub(super) commit: u64,
@@ -19,10 +19,18 @@ pub struct Log {
     pub(super) lines: u64,
     /// Nothing is left of it up to this row.
     pub(super) head: i64,
-    /// About how many lines a row has, as far as was seen.
-    pub(super) lines_a_row: u64,
     /// Rows to be deleted; see [`Doomed`].
     pub(super) doomed: Option<Doomed>,
+    /// Whose lines each commit wrote, the oldest first, but for those that are doomed. The database is not asked: reading it
+    /// would keep the next commit waiting.
+    commits: VecDeque<Commit>,
+}
+
+/// Whose lines a commit wrote.
+#[derive(Debug)]
+struct Commit {
+    number: u64,
+    devices: Vec<DeviceId>,
 }
 
 /// The oldest rows up to `last`. What still counted in them was marked as changed, and is written anew, as is what had
@@ -45,38 +53,58 @@ pub(super) struct Line<'a> {
 }
 
 impl Log {
-    /// How many of the oldest rows are worth a look, with so many devices there are; none while every second line may
-    /// count. So as many lines are written anew, at worst, as changes are. It is more the further the log is beyond that:
-    /// little and often keeps no commit waiting, and yet it keeps up with whatever is written.
-    pub(super) fn rows_to_look_at(&self, devices: usize) -> Option<i64> {
+    /// Notes a line that is there when we start. They come as they are read: the latest first.
+    pub(super) fn found(&mut self, commit: u64, device: DeviceId) {
+        self.commit = self.commit.max(commit);
+        self.lines += 1;
+        match self.commits.front_mut() {
+            Some(front) if front.number == commit => front.devices.push(device),
+            front => {
+                front.into_iter().for_each(|complete| complete.devices.shrink_to_fit());
+                self.commits.push_front(Commit { number: commit, devices: vec![device] });
+            }
+        }
+    }
+
+    /// Takes out the oldest commits that are worth a `look` each at their lines, with so many devices there are; none while
+    /// every second line may count. So as many lines are written anew, at worst, as changes are. They are more the further
+    /// the log is beyond that: little and often keeps no commit waiting, and yet it keeps up with whatever is written.
+    /// Answers the last row they wrote, and how many lines.
+    pub(super) fn take_oldest(&mut self, devices: usize, mut look: impl FnMut(DeviceId, u64)) -> Option<(i64, u64)> {
         let beyond = self.lines.saturating_sub(2 * devices as u64 + SLACK_LINES);
         if self.doomed.is_some() || beyond == 0 {
             return None;
         }
-        let lines = beyond.saturating_mul(4).clamp(TIDY_LINES_MIN, TIDY_LINES_MAX);
-        let lines_a_row = if self.lines_a_row == 0 { LINES_A_ROW_MAX } else { self.lines_a_row };
-        Some(i64::try_from(lines / lines_a_row).unwrap_or(i64::MAX).max(1))
+        let wanted = beyond.saturating_mul(4).clamp(TIDY_LINES_MIN, TIDY_LINES_MAX);
+        let (mut last, mut lines) = (None, 0);
+        while lines < wanted
+            && let Some(commit) = self.commits.pop_front()
+        {
+            commit.devices.iter().for_each(|device| look(*device, commit.number));
+            lines += commit.devices.len() as u64;
+            last = Some(row_id(commit.number, usize::MAX));
+        }
+        Some((last?, lines))
     }
 
-    /// Notes which rows will go, and what they held.
-    pub(super) fn doom(&mut self, doomed: Doomed, rows: usize) {
-        self.lines_a_row = (doomed.lines / rows.max(1) as u64).max(1);
-        self.doomed = Some(doomed);
-    }
-
-    /// Notes what a commit wrote and deleted.
+    /// Notes what the latest commit wrote and deleted.
     pub(super) fn written(&mut self, items: &[Item]) {
-        for item in items {
-            match item {
-                Item::Change { key, .. } if key.kind == Kind::Bindings => self.lines += 1,
-                Item::Forget { .. } => {
-                    if let Some(doomed) = self.doomed.take() {
-                        self.head = doomed.last;
-                        self.lines = self.lines.saturating_sub(doomed.lines);
-                    }
-                }
-                Item::Change { .. } | Item::History(_) => {}
-            }
+        let devices: Vec<DeviceId> = items
+            .iter()
+            .filter_map(|item| match item {
+                Item::Change { key, .. } if key.kind == Kind::Bindings => Some(DeviceId(key.id)),
+                _ => None,
+            })
+            .collect();
+        if !devices.is_empty() {
+            self.lines += devices.len() as u64;
+            self.commits.push_back(Commit { number: self.commit, devices });
+        }
+        if items.iter().any(|item| matches!(item, Item::Forget { .. }))
+            && let Some(doomed) = self.doomed.take()
+        {
+            self.head = doomed.last;
+            self.lines = self.lines.saturating_sub(doomed.lines);
         }
     }
 
@@ -146,9 +174,6 @@ const SLACK_LINES: u64 = 20_000;
 const TIDY_LINES_MIN: u64 = 1_000;
 const TIDY_LINES_MAX: u64 = 20_000;
 
-/// The most there may be in a row.
-const LINES_A_ROW_MAX: u64 = 500;
-
 /// Room for most phones' lines.
 const LINE_BYTES: usize = 256;
 
@@ -188,22 +213,36 @@ mod tests {
             place: 0,
         };
         // What a commit brings, and which of the lines looked at still count, in percent.
-        for (brought, live, looked_at_once) in [(256, 0, 2_000), (256, 50, 4_000), (5_000, 50, TIDY_LINES_MAX)] {
-            let (mut log, mut anew) = (Log { lines: 100_000, lines_a_row: 8, ..Log::default() }, 0);
+        for (brought, live, looked_at_once) in [(256, 0, 2_000), (256, 50, 4_000), (5_000, 50, 2 * TIDY_LINES_MAX)] {
+            let (mut log, mut anew) = (Log::default(), 0);
             for _ in 0..5_000 {
                 let mut items: Vec<Item> = (0..brought + anew).map(bindings).collect();
                 anew = 0;
                 items.extend(log.doomed.map(|doomed| Item::Forget { head: log.head, last: doomed.last }));
+                log.next_commit();
                 log.written(&items);
-                if let Some(rows) = log.rows_to_look_at(40_000) {
-                    let (rows, lines) = (usize::try_from(rows).unwrap(), u64::try_from(rows).unwrap() * 8);
+                if let Some((last, lines)) = log.take_oldest(40_000, |_, _| ()) {
                     assert!(lines <= looked_at_once, "{lines} at once when {brought} come and {live} % count");
                     anew = u128::from(lines) * live / 100;
-                    log.doom(Doomed { last: log.head + 1, lines, seq: Seq(0) }, rows);
+                    log.doomed = Some(Doomed { last, lines, seq: Seq(0) });
                 }
                 assert!(log.lines < 150_000, "{} lines for 40 000 devices", log.lines);
             }
         }
+    }
+
+    #[test]
+    fn what_is_found_at_a_start_is_looked_at_from_the_oldest_on() {
+        let mut log = Log::default();
+        for (commit, device) in [(9, 1), (9, 2), (7, 2), (4, 3)] {
+            log.found(commit, DeviceId(Uuid::from_u128(device)));
+        }
+        log.lines = u64::MAX;
+        let mut looked = Vec::new();
+        let oldest = log.take_oldest(0, |device, commit| looked.push((commit, device.0.as_u128())));
+        assert_eq!((oldest, log.commit), (Some((row_id(9, usize::MAX), 4)), 9));
+        assert_eq!(looked, [(4, 3), (7, 2), (9, 1), (9, 2)]);
+        assert_eq!(log.take_oldest(0, |_, _| ()), None);
     }
 
     #[test]
@@ -273,12 +312,6 @@ mod tests {
                 }
             }
             if self.writes % 13 == 7 { Err(WriteError::Unavailable("after".into())) } else { Ok(()) }
-        }
-
-        async fn oldest(&mut self, after: i64, rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
-            let rows = usize::try_from(rows).unwrap().min(3);
-            let table = self.rows.lock().unwrap();
-            Ok(table.range(after + 1..).take(rows).map(|(id, body)| (*id, body.clone())).collect())
         }
     }
 

@@ -159,9 +159,6 @@ pub(super) const FORGET: Statement = Statement {
     postgres: "DELETE FROM bindings_log WHERE id > $1 AND id <= $2",
 };
 
-/// Reads the oldest rows of the log. What was deleted before is passed over, for on Postgres it may still be in the index.
-pub(super) const OLDEST: &str = "SELECT id, body FROM bindings_log WHERE id > $1 ORDER BY id LIMIT $2";
-
 const SECRETS: Statement = rows!(
     "INSERT INTO sealed_secrets (device, account, realm, key_id, md5, sha256, sha512_256, set_at, seq)
      SELECT r.value->>0, r.value->>1, r.value->>2, r.value->>3, r.value->>4, r.value->>5, r.value->>6,

@@ -9,7 +9,7 @@ use super::batch::{LogRows, Parameter, Step, number, steps};
 use super::commit::{Item, Sink, WriteError};
 use super::engine::{Engine, Timeouts, Writer};
 use super::secrets::Unsealed;
-use super::statements::{OLDEST, REMEMBER};
+use super::statements::REMEMBER;
 use super::{Seq, StoreError};
 use crate::sealing::Keys;
 
@@ -38,20 +38,6 @@ impl Sink for Database {
             }
         };
         let done = tokio::time::timeout(self.timeouts.write, write).await;
-        self.keep(writer, done)
-    }
-
-    async fn oldest(&mut self, after: i64, rows: i64) -> Result<Vec<(i64, String)>, WriteError> {
-        let mut writer = self.take().await?;
-        let read = async {
-            match &mut writer {
-                Writer::Sqlite(connection) => sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await,
-                Writer::Postgres(connection) => {
-                    sqlx::query_as(OLDEST).bind(after).bind(rows).fetch_all(connection).await
-                }
-            }
-        };
-        let done = tokio::time::timeout(self.timeouts.write, read).await;
         self.keep(writer, done)
     }
 }
