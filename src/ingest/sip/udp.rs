@@ -42,7 +42,11 @@ pub(super) async fn serve(
             () = stop.cancelled(), if !stopping => continue,
             () = pulse.beat() => {}
             ready = line.socket.readable(), if !stopping => match ready {
-                Ok(()) => line.drain(),
+                Ok(()) => {
+                    line.drain();
+                    // The journal shares this thread: so it sends off what changed while more is read.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => line.survive(&error),
             },
             changed = committed.changed(), if holding => if changed.is_err() {
@@ -142,7 +146,7 @@ fn take(front: &Front, pending: &mut Pending<Held>, outbox: &mut Outbox, bytes: 
     }
 }
 
-/// Batches read before replies that a commit has freed are looked at.
-const READS: usize = 512 / datagrams::BATCH;
+/// Batches read before others get their turn, and replies that a commit has freed are looked at.
+const READS: usize = 64 / datagrams::BATCH;
 /// Woken now and then with nothing to do.
 const IDLE: Duration = Duration::from_mins(1);
