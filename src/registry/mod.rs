@@ -147,7 +147,7 @@ impl Registry {
     /// [`StoreError`] when the database can't be read.
     pub async fn open(store: Store, clock: Clock, limits: Limits) -> Result<Arc<Self>, StoreError> {
         let now = clock.now();
-        let mut loaded = store.load(now).await?;
+        let mut loaded = store.load().await?;
         let log = std::mem::take(&mut loaded.log);
         let journal = Arc::new(Journal::new(loaded.seq, log, clock.clone(), limits.history_max));
         let streams = Streams::default();
@@ -178,7 +178,7 @@ impl Registry {
             clock,
             limits: ArcSwap::from_pointee(limits),
         });
-        registry.restore(loaded, now);
+        registry.restore(loaded, now)?;
         tasks::start(&registry);
         Ok(registry)
     }

@@ -196,10 +196,10 @@ impl Registry {
     }
 
     /// Puts in what the database had. The caller has the wheel look at the device in time: `scheduled` says when.
-    pub(super) fn restore_bindings(&self, record: &mut Record, bindings: Vec<Binding>, now: Now) {
+    pub(super) fn restore_bindings(&self, record: &mut Record, bindings: Vec<Binding>, now: Now, grace: Grace) {
         self.index(record, bindings.iter().map(|binding| &*binding.contact));
         record.bindings = bindings.into_iter().map(|binding| Bound::new(&self.intern(binding, &[]))).collect();
-        record.scheduled = record.next_deadline(now, self.grace(record.home.pbx));
+        record.scheduled = record.next_deadline(now, grace);
     }
 
     fn index<'a>(&self, record: &Record, came: impl Iterator<Item = &'a str>) {

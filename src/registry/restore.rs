@@ -4,18 +4,22 @@
 //! nowhere. Whatever would make later edits fail is set right here and written back.
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::{Arc, PoisonError};
 
 use super::homes::{Home, place};
 use super::order::OrderKey;
-use super::record::Record;
+use super::record::{Grace, Record};
 use super::{Noun, Registry, Table, lower_half};
 use crate::model::{AccountId, Device, MemberState, Now, PbxId, Queue};
-use crate::store::{DirtyKey, Kind, Loaded, LoadedBindings, Stored};
+use crate::store::{DirtyKey, Kind, Loaded, LoadedBindings, StoreError, Stored};
 
 impl Registry {
     /// Takes over what the database had.
-    pub(super) fn restore(&self, loaded: Loaded, now: Now) {
+    ///
+    /// # Errors
+    /// [`StoreError`] when bindings make no sense.
+    pub(super) fn restore(&self, loaded: Loaded, now: Now) -> Result<(), StoreError> {
         put(&self.accounts, loaded.accounts);
         put(&self.sites, loaded.sites);
         put(&self.pbxs, loaded.pbxs);
@@ -23,7 +27,7 @@ impl Registry {
         put(&self.queues, loaded.queues.into_iter().map(without_states).collect());
         put(&self.tokens, loaded.tokens);
         self.restore_devices(loaded.devices);
-        self.restore_bindings_of_all(loaded.bindings, now);
+        self.restore_bindings_of_all(loaded.bindings, now)?;
         for secret in loaded.secrets {
             self.restore_secret(secret);
         }
@@ -42,6 +46,7 @@ impl Registry {
         }
         *self.calls_at_start.lock().unwrap_or_else(PoisonError::into_inner) = loaded.calls;
         self.repair_references();
+        Ok(())
     }
 
     /// There may be a million: what sorted lists need of them is put in at once, and neighbours share a look-up.
@@ -73,19 +78,22 @@ impl Registry {
     }
 
     /// On as many threads as there are processors: a start waits for nothing else.
-    fn restore_bindings_of_all(&self, mut loaded: Vec<LoadedBindings>, now: Now) {
+    fn restore_bindings_of_all(&self, mut loaded: Vec<LoadedBindings>, now: Now) -> Result<(), StoreError> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = loaded.len().div_ceil(threads).max(SHARE_MIN);
         std::thread::scope(|scope| {
+            let mut others = Vec::new();
             while loaded.len() > share {
                 let some = loaded.split_off(loaded.len() - share);
-                scope.spawn(move || self.restore_bindings_of(some, now));
+                others.push(scope.spawn(move || self.restore_bindings_of(some, now)));
             }
-            self.restore_bindings_of(loaded, now);
-        });
+            self.restore_bindings_of(loaded, now)?;
+            others.into_iter().try_for_each(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        })
     }
 
-    fn restore_bindings_of(&self, some: Vec<LoadedBindings>, now: Now) {
+    fn restore_bindings_of(&self, some: Vec<LoadedBindings>, now: Now) -> Result<(), StoreError> {
+        let mut latest: Option<(PbxId, Grace)> = None;
         let mut deadlines = Vec::with_capacity(some.len());
         for loaded in some {
             let device = loaded.device;
@@ -95,10 +103,15 @@ impl Registry {
             };
             record.bindings_seq = loaded.seq;
             record.logged = lower_half(loaded.commit);
-            self.restore_bindings(&mut record, loaded.contacts, now);
+            // Neighbours share a look-up.
+            let pbx = record.home.pbx;
+            let known = latest.filter(|(of, _)| *of == pbx);
+            let (_, grace) = *latest.insert(known.unwrap_or_else(|| (pbx, self.grace(pbx))));
+            self.restore_bindings(&mut record, loaded.contacts(now)?, now, grace);
             deadlines.push((record.scheduled, device));
         }
         self.devices.wheel.insert_all(deadlines);
+        Ok(())
     }
 
     /// Takes references out that lead nowhere.

@@ -50,29 +50,39 @@ pub struct Loaded {
     pub log: Log,
 }
 
-/// The bindings of one device.
+/// The bindings of one device, as they are written down: a million of them read would be three times as large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedBindings {
     /// The device.
     pub device: DeviceId,
-    /// All of them.
-    pub contacts: Vec<Binding>,
+    contacts: Box<str>,
     /// Number of their last change.
     pub seq: Seq,
     /// The commit that appended them to the log.
     pub commit: u64,
 }
 
+impl LoadedBindings {
+    /// All of them. Deadlines are reckoned from `now`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when they make no sense.
+    pub fn contacts(&self, now: Now) -> Result<Vec<Binding>, StoreError> {
+        contacts::decode(&self.contacts, now)
+            .map_err(|error| At { table: "bindings_log", row: &self.device.to_string() }.corrupt("body", &error))
+    }
+}
+
 impl Store {
-    /// Reads all that lives in memory. Deadlines are reckoned from `now`.
+    /// Reads all that lives in memory.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read or a row makes no sense.
-    pub async fn load(&self, now: Now) -> Result<Loaded, StoreError> {
+    pub async fn load(&self) -> Result<Loaded, StoreError> {
         // Nearly all of a large database is in these two, so they are read side by side.
         let (store, other) = (self.clone(), self.clone());
         let devices = aside(async move { store.all::<DeviceRow>("SELECT * FROM devices").await });
-        let bindings = aside(async move { other.bindings(now).await });
+        let bindings = aside(async move { other.bindings().await });
         let mut loaded = Loaded {
             accounts: self.all::<AccountRow>("SELECT * FROM accounts").await?,
             sites: self.all::<SiteRow>("SELECT * FROM sites").await?,
@@ -97,7 +107,7 @@ impl Store {
 
     /// Reads the log from its end, so that the first line met of a device is the one that counts. Answers also where it ends,
     /// and the highest number in it.
-    async fn bindings(&self, now: Now) -> Result<(Vec<LoadedBindings>, Log, Seq), StoreError> {
+    async fn bindings(&self) -> Result<(Vec<LoadedBindings>, Log, Seq), StoreError> {
         let (mut found, mut met, mut log, mut highest) = (Vec::new(), Met::default(), Log::default(), Seq(0));
         self.each("SELECT id, body FROM bindings_log ORDER BY id DESC", |(id, body): (i64, String)| {
             let commit = log::commit_of(id);
@@ -108,10 +118,12 @@ impl Store {
                 if !met.insert(line.device) || line.contacts == "[]" {
                     continue;
                 }
-                let contacts = contacts::decode(line.contacts, now).map_err(|error| {
-                    At { table: "bindings_log", row: &line.device.to_string() }.corrupt("body", &error)
-                })?;
-                found.push(LoadedBindings { device: line.device, contacts, seq: line.seq, commit });
+                found.push(LoadedBindings {
+                    device: line.device,
+                    contacts: line.contacts.into(),
+                    seq: line.seq,
+                    commit,
+                });
             }
             Ok(())
         })

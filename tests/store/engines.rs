@@ -20,7 +20,7 @@ async fn the_same_life_leaves_the_same_rows() {
         let registry = database.registry(&cast.clock).await;
         let mut past = cast.live(&registry).await;
         drop(registry);
-        let mut loaded = database.store().await.load(cast.clock.now()).await.unwrap();
+        let mut loaded = database.store().await.load().await.unwrap();
         past.push(sorted(&mut loaded));
         remembered.push(past);
     }
