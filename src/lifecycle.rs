@@ -31,7 +31,7 @@ use crate::model::{Scope, Token, TokenId};
 use crate::registry::{ChangeError, Defaults, Limits, Registry};
 use crate::sealing::{KeyFile, Keys};
 use crate::store::{NotStored, Retention, SealedWith, Store, StoreError};
-use crate::supervision::{Liveness, Supervisor};
+use crate::supervision::{Liveness, Pulse, Supervisor};
 use crate::telemetry;
 
 /// A daemon that serves.
@@ -165,9 +165,10 @@ impl Daemon {
         let realm = config.registrar.realm.as_str().into();
         let state = AppState { registry: registry.clone(), webhook, clock, realm, settings: Settings::default() };
         let router = http::fronted(http::router(state), &config.http);
-        daemon.censuses.push(serve(http, &router, &config.limits, &tasks, &stop));
+        daemon.censuses.push(serve(http, &router, &config.limits, &tasks, &stop)?);
         let ops_router = http::ops_router(recorder.clone(), registry);
-        daemon.censuses.push(serve(ops, &ops_router, &config.limits, &tasks, &stop));
+        daemon.censuses.push(serve(ops, &ops_router, &config.limits, &tasks, &stop)?);
+        tasks.spawn(turn(daemon.liveness.enrol("workers".to_owned()), stop.clone()));
         metrics::process::started(daemon.registry.clock().now().unix);
         tasks.spawn(upkeep(recorder, daemon.data_dir.path().to_path_buf(), stop));
         Ok(daemon)
@@ -351,17 +352,18 @@ fn addresses(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
     listeners.iter().map(TcpListener::local_addr).collect()
 }
 
-/// Serves each of `listeners`; who is counted at all of them.
+/// Serves each of `listeners` where it is called; who is counted at all of them.
 fn serve(
     listeners: Vec<TcpListener>,
     router: &Router,
     limits: &config::Limits,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) -> Census {
+) -> io::Result<Census> {
     let census = Census::new("http", Bounds::of_http(limits));
     for listener in listeners {
         let service = router.clone().into_make_service_with_connect_info::<Source>();
+        let listener = TcpListener::from_std(listener.into_std()?)?;
         let listener = Bounded::new(listener, census.clone());
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -371,7 +373,12 @@ fn serve(
             }
         });
     }
-    census
+    Ok(census)
+}
+
+/// Shows that tasks get their turn, until `stop`.
+async fn turn(mut pulse: Pulse, stop: CancellationToken) {
+    while stop.run_until_cancelled(pulse.beat()).await.is_some() {}
 }
 
 /// With some sockets kept by the service manager, one that is not may be forgotten.

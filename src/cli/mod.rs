@@ -142,13 +142,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     let config = Config::load(arguments.config.as_deref())?;
     let command = arguments.command.unwrap_or(Command::Serve);
+    let is_daemon = matches!(command, Command::Serve);
+    // Before there are threads.
+    let handed = if is_daemon { Handed::from_environment()? } else { Handed::default() };
     let workers = runtime(&mut Builder::new_multi_thread())?;
-    let result = if matches!(command, Command::Serve) {
-        let handed = Handed::from_environment()?;
+    let result = if is_daemon {
         // See `Daemon::start_on`.
         let sip = runtime(Builder::new_multi_thread().worker_threads(1).thread_name("sip"))?;
         let served = sip.block_on(serve::serve(config, arguments.config.as_deref(), handed, workers.handle()));
-        sip.shutdown_timeout(END_WITHIN);
+        sip.shutdown_background();
         served
     } else {
         workers.block_on(dispatch(command, config))

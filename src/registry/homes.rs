@@ -16,7 +16,7 @@ use super::wheel::Wheel;
 use crate::model::{AccountId, DeviceId, PbxId};
 
 /// Every device, and how to find it. Lock order: a record, then the leaves (listing, contacts, wheel, journal).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Devices {
     pub(super) records: DashMap<DeviceId, Box<Record>>,
     accounts: DashMap<AccountId, Arc<AccountDevices>>,
@@ -43,6 +43,18 @@ pub(super) struct AccountDevices {
     order: RwLock<BTreeSet<OrderKey>>,
     /// How many more may appear by themselves.
     pub(super) appearing: Mutex<Bucket>,
+}
+
+impl Default for Devices {
+    fn default() -> Self {
+        Self {
+            records: DashMap::with_shard_amount(SHARDS),
+            accounts: DashMap::default(),
+            homes: DashMap::default(),
+            contacts: Index::default(),
+            wheel: Wheel::default(),
+        }
+    }
 }
 
 impl Devices {
@@ -131,3 +143,7 @@ fn find(homes: &[Arc<Home>], account: AccountId) -> Option<Arc<Home>> {
 pub(super) fn place(record: &Record) -> OrderKey {
     OrderKey::new(record.extension(), record.id)
 }
+
+/// Who goes through all records has one part after the other to themselves, and a REGISTER may wait for that: of a million
+/// devices a part then takes a millisecond.
+const SHARDS: usize = 256;

@@ -63,7 +63,7 @@ impl Journal {
             self.turn();
             let Some(batch) = records.upgrade().map(|records| {
                 self.tidy(&*records, &mut log);
-                self.gather(&*records, &mut log)
+                self.gather(&*records, &mut log, failures)
             }) else {
                 return;
             };
@@ -74,6 +74,7 @@ impl Journal {
                     failures = 0;
                 }
                 Err(error) => {
+                    log.failed(&batch.items);
                     self.failed(batch, failures, &error);
                     failures = failures.saturating_add(1);
                     if self.closed.load(Ordering::Acquire) {
@@ -95,10 +96,10 @@ impl Journal {
     }
 
     /// Takes a batch and reads its records as they are now.
-    fn gather(&self, records: &dyn Records, log: &mut Log) -> Batch {
+    fn gather(&self, records: &dyn Records, log: &mut Log, failures: u32) -> Batch {
         let Taken { keys, history } = {
             let mut state = self.state();
-            let taken = state.pending.take(BATCH_ROWS_MAX);
+            let taken = state.pending.take(BATCH_ROWS_MAX, BATCH_HISTORY_MAX);
             state.in_flight = (taken.keys.len(), taken.keys.iter().map(|(_, span)| span.at).min());
             taken
         };
@@ -117,9 +118,10 @@ impl Journal {
             items.push(Item::Change { key, row, span, place: log::row_id(commit, items.len()) });
         }
         items.extend(history.into_iter().map(Item::History));
-        // Only now: everything that kept these rows from going has been stored by an earlier commit.
+        // Only now: everything that kept these rows from going has been stored by an earlier commit. And not while it fails:
+        // what can be done without must not keep anything from being stored.
         let stored = *self.committed.borrow();
-        let doomed = log.doomed.filter(|doomed| doomed.seq.0 <= stored);
+        let doomed = log.doomed.filter(|doomed| doomed.seq.0 <= stored && failures == 0);
         items.extend(doomed.map(|doomed| Item::Forget { head: log.head, last: doomed.last }));
         let mut state = self.state();
         state.pending.put_back(rest, Vec::new());
@@ -159,10 +161,15 @@ impl Journal {
 
     /// Gives a row up. When there are too many of these it is the database that is wrong, not the rows.
     fn refuse(&self, item: &Item, error: &str) -> Result<Option<DirtyKey>, String> {
-        let Item::Change { key, row, span, .. } = item else {
-            tracing::error!(error, "the database refuses an entry of the history; it is dropped");
-            metrics::counter!("hookswitch_dropped_total", "where" => "history", "reason" => "refused").increment(1);
-            return Ok(None);
+        let (key, row, span) = match item {
+            Item::Change { key, row, span, .. } => (key, row, span),
+            Item::History(_) => {
+                tracing::error!(error, "the database refuses an entry of the history; it is dropped");
+                metrics::counter!("hookswitch_dropped_total", "where" => "history", "reason" => "refused").increment(1);
+                return Ok(None);
+            }
+            // Else older lines would be left than those that go later.
+            Item::Forget { .. } => return Err(format!("the database refuses to delete from the log: {error}")),
         };
         let record = row.as_ref().map_or(Seq(span.last), Row::seq);
         if !self.refused.add(*key, record, *span, self.clock.now().tick) {
@@ -229,8 +236,11 @@ fn backoff(failures: u32) -> Duration {
     full.mul_f64(1.0 - jitter / 2.0)
 }
 
-/// Most keys, and most entries of history, in one commit: some tens of milliseconds of a database's time.
+/// Most keys in one commit: some tens of milliseconds of a database's time.
 const BATCH_ROWS_MAX: usize = 5_000;
+
+/// Most entries of history in one commit: some milliseconds to write down, for which no SIP is answered.
+const BATCH_HISTORY_MAX: usize = 500;
 
 /// About how much text of bindings goes into one commit.
 const BATCH_BYTES_MAX: usize = 16 << 20;

@@ -88,6 +88,11 @@ impl Engine {
     pub(super) async fn prepare(&self, timeouts: Timeouts) -> Result<Writer, StoreError> {
         let mut writer = self.connect(timeouts).await?;
         if let Writer::Postgres(connection) = &mut writer {
+            let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&mut *connection).await?;
+            // SQL_ASCII keeps whatever it is given.
+            if !matches!(&*encoding, "UTF8" | "SQL_ASCII") {
+                return Err(StoreError::Encoding(encoding));
+            }
             // Moving a large table may take longer than any commit.
             unlimited(connection).await?;
         }

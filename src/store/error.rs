@@ -22,6 +22,12 @@ pub enum StoreError {
         /// The highest one we have.
         known: i64,
     },
+    /// A Postgres database that can't hold every text.
+    #[error(
+        "the database has the encoding {0}, which has no room for every name; make it anew: \
+         CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
     /// Its tables are not ours, or a migration failed.
     #[error("the database's tables can't be brought up to date: {0}")]
     Migrate(String),

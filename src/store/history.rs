@@ -261,6 +261,8 @@ fn fetched(limit: u32) -> i64 {
     i64::from(limit.clamp(1, PAGE_MAX)) + 1
 }
 
+// `$6` is where the index is entered. The signs keep SQLite from entering it at `$7`, which without a cursor is its end: all
+// calls after `until` would be looked at.
 macro_rules! calls {
     ($from:literal, $of:literal, $key:literal) => {
         concat!(
@@ -274,9 +276,9 @@ macro_rules! calls {
             $key,
             ".began_at >= $5 AND ",
             $key,
-            ".began_at < $6 AND (",
+            ".began_at < $6 AND (+",
             $key,
-            ".began_at < $7 OR ",
+            ".began_at < $7 OR +",
             $key,
             ".began_at = $7 AND c.id < $8)
                AND (CAST($9 AS TEXT) IS NULL

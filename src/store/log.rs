@@ -21,16 +21,19 @@ pub struct Log {
     pub(super) head: i64,
     /// Rows to be deleted; see [`Doomed`].
     pub(super) doomed: Option<Doomed>,
-    /// Whose lines each commit wrote, the oldest first, but for those that are doomed. The database is not asked: reading it
-    /// would keep the next commit waiting.
+    /// What each commit wrote, the oldest first, but for those that are doomed. The database is not asked: reading it would
+    /// keep the next commit waiting.
     commits: VecDeque<Commit>,
+    /// Whose lines these are, in the same order.
+    devices: VecDeque<DeviceId>,
 }
 
-/// Whose lines a commit wrote.
 #[derive(Debug)]
 struct Commit {
     number: u64,
-    devices: Vec<DeviceId>,
+    /// Of one that failed these may be there or not, and are nobody's: its devices were noted as changed again.
+    lines: u32,
+    devices: u32,
 }
 
 /// The oldest rows up to `last`. What still counted in them was marked as changed, and is written anew, as is what had
@@ -57,12 +60,13 @@ impl Log {
     pub(super) fn found(&mut self, commit: u64, device: DeviceId) {
         self.commit = self.commit.max(commit);
         self.lines += 1;
+        self.devices.push_front(device);
         match self.commits.front_mut() {
-            Some(front) if front.number == commit => front.devices.push(device),
-            front => {
-                front.into_iter().for_each(|complete| complete.devices.shrink_to_fit());
-                self.commits.push_front(Commit { number: commit, devices: vec![device] });
+            Some(front) if front.number == commit => {
+                front.lines += 1;
+                front.devices += 1;
             }
+            _ => self.commits.push_front(Commit { number: commit, lines: 1, devices: 1 }),
         }
     }
 
@@ -80,8 +84,9 @@ impl Log {
         while lines < wanted
             && let Some(commit) = self.commits.pop_front()
         {
-            commit.devices.iter().for_each(|device| look(*device, commit.number));
-            lines += commit.devices.len() as u64;
+            let devices = self.devices.drain(..(commit.devices as usize).min(self.devices.len()));
+            devices.for_each(|device| look(device, commit.number));
+            lines += u64::from(commit.lines);
             last = Some(row_id(commit.number, usize::MAX));
         }
         Some((last?, lines))
@@ -89,22 +94,28 @@ impl Log {
 
     /// Notes what the latest commit wrote and deleted.
     pub(super) fn written(&mut self, items: &[Item]) {
-        let devices: Vec<DeviceId> = items
-            .iter()
-            .filter_map(|item| match item {
-                Item::Change { key, .. } if key.kind == Kind::Bindings => Some(DeviceId(key.id)),
-                _ => None,
-            })
-            .collect();
-        if !devices.is_empty() {
-            self.lines += devices.len() as u64;
-            self.commits.push_back(Commit { number: self.commit, devices });
-        }
+        let before = self.devices.len();
+        self.devices.extend(bound(items));
+        self.note(self.devices.len() - before, self.devices.len() - before);
         if items.iter().any(|item| matches!(item, Item::Forget { .. }))
             && let Some(doomed) = self.doomed.take()
         {
             self.head = doomed.last;
             self.lines = self.lines.saturating_sub(doomed.lines);
+        }
+    }
+
+    /// Notes that nobody knows how much of the latest commit is there. Its rows count like others, or what a long outage
+    /// leaves behind would be deleted all at once.
+    pub(super) fn failed(&mut self, items: &[Item]) {
+        self.note(bound(items).count(), 0);
+    }
+
+    fn note(&mut self, lines: usize, devices: usize) {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        if lines > 0 {
+            self.lines += lines as u64;
+            self.commits.push_back(Commit { number: self.commit, lines: number(lines), devices: number(devices) });
         }
     }
 
@@ -114,6 +125,14 @@ impl Log {
         self.commit += 1;
         self.commit
     }
+}
+
+/// The devices whose bindings are among `items`.
+fn bound(items: &[Item]) -> impl Iterator<Item = DeviceId> {
+    items.iter().filter_map(|item| match item {
+        Item::Change { key, .. } if key.kind == Kind::Bindings => Some(DeviceId(key.id)),
+        _ => None,
+    })
 }
 
 /// The line of a device with these contacts.
@@ -232,6 +251,33 @@ mod tests {
     }
 
     #[test]
+    fn what_an_outage_leaves_behind_goes_in_portions_too() {
+        let change = |n: u128| Item::Change {
+            key: DirtyKey { kind: Kind::Bindings, id: Uuid::from_u128(n) },
+            row: None,
+            span: Span { first: 0, last: 0, at: Tick(0) },
+            place: 0,
+        };
+        let (mut log, items) = (Log::default(), (0..5_000).map(change).collect::<Vec<_>>());
+        for _ in 0..100 {
+            log.next_commit();
+            log.failed(&items);
+        }
+        log.next_commit();
+        log.written(&items);
+        let (mut portions, mut looked_at) = (0, 0);
+        while let Some((last, lines)) = log.take_oldest(5_000, |_, _| looked_at += 1) {
+            assert!(lines <= TIDY_LINES_MAX + 5_000, "{lines} at once");
+            log.doomed = Some(Doomed { last, lines, seq: Seq(0) });
+            log.next_commit();
+            log.written(&[Item::Forget { head: log.head, last }]);
+            portions += 1;
+        }
+        assert!(portions > 20 && looked_at <= 5_000, "{portions} portions, {looked_at} lines looked at");
+        assert!(log.lines <= 2 * 5_000 + SLACK_LINES);
+    }
+
+    #[test]
     fn what_is_found_at_a_start_is_looked_at_from_the_oldest_on() {
         let mut log = Log::default();
         for (commit, device) in [(9, 1), (9, 2), (7, 2), (4, 3)] {
@@ -241,7 +287,7 @@ mod tests {
         let mut looked = Vec::new();
         let oldest = log.take_oldest(0, |device, commit| looked.push((commit, device.0.as_u128())));
         assert_eq!((oldest, log.commit), (Some((row_id(9, usize::MAX), 4)), 9));
-        assert_eq!(looked, [(4, 3), (7, 2), (9, 1), (9, 2)]);
+        assert_eq!(looked, [(4, 3), (7, 2), (9, 2), (9, 1)]);
         assert_eq!(log.take_oldest(0, |_, _| ()), None);
     }
 

@@ -162,7 +162,7 @@ impl Pending {
     }
 
     /// Takes up to `keys_max` keys, those that wait longest, and as many entries of history.
-    pub(super) fn take(&mut self, keys_max: usize) -> Taken {
+    pub(super) fn take(&mut self, keys_max: usize, history_max: usize) -> Taken {
         let mut keys = Vec::with_capacity(self.dirty.len().min(keys_max));
         while keys.len() < keys_max {
             let Some((_, key)) = self.front() else { break };
@@ -172,8 +172,8 @@ impl Pending {
             }
         }
         keys.sort_unstable_by_key(|(key, _)| *key);
-        let mut history = Vec::with_capacity(self.history.len().min(keys_max));
-        while history.len() < keys_max {
+        let mut history = Vec::with_capacity(self.history.len().min(history_max));
+        while history.len() < history_max {
             let Some(item) = self.history.pop_front() else { break };
             match item {
                 Item::Call(seq, id) => history.extend(self.calls.remove(&id).map(|call| History::Call(seq, call))),
@@ -285,10 +285,10 @@ mod tests {
         for n in [2, 1, 2, 2] {
             pending.mark(key(n), || Tick(7));
         }
-        let taken = pending.take(1);
+        let taken = pending.take(1, 9);
         assert_eq!(taken.keys, [(key(2), Span { first: 11, last: 14, at: Tick(7) })]);
         assert_eq!(pending.watermark(), Seq(11), "12 is still dirty");
-        assert_eq!(pending.take(9).keys.len(), 1);
+        assert_eq!(pending.take(9, 9).keys.len(), 1);
         assert_eq!(pending.watermark(), Seq(14));
     }
 
@@ -299,7 +299,7 @@ mod tests {
             pending.mark(key(n), || Tick(0));
         }
         for _ in 0..1_000 {
-            let taken = pending.take(10);
+            let taken = pending.take(10, 9);
             for (key, _) in &taken.keys {
                 pending.mark(*key, || Tick(1));
             }
@@ -307,7 +307,7 @@ mod tests {
         }
         assert_eq!(pending.dirty_keys(), 100);
         assert!(pending.order.len() <= 2 * 100 + ORDER_SLACK, "{}", pending.order.len());
-        assert_eq!(pending.take(1).keys[0].1.first, 1);
+        assert_eq!(pending.take(1, 9).keys[0].1.first, 1);
     }
 
     #[test]
@@ -315,7 +315,7 @@ mod tests {
         let mut pending = Pending::new(Seq(0), 3);
         let dropped: usize = (0..5).map(|n| pending.push_transition(transition(n))).sum();
         assert_eq!(dropped, 2);
-        let taken = pending.take(9);
+        let taken = pending.take(9, 9);
         let times: Vec<i64> = taken
             .history
             .iter()
@@ -365,7 +365,7 @@ mod tests {
                         marks.push((seq.0, key(n)));
                     }
                     Step::Take(max) if flight.is_none() => {
-                        let keys = pending.take(max).keys;
+                        let keys = pending.take(max, max).keys;
                         let last = |key: DirtyKey| marks.iter().rev().find(|(_, of)| *of == key).map_or(0, |(seq, _)| *seq);
                         let read = keys.iter().map(|(key, _)| (*key, last(*key))).collect();
                         flight = Some((keys, read, pending.watermark()));

@@ -6,8 +6,10 @@ use std::time::Duration;
 use hookswitch::clock::Clock;
 use hookswitch::model::{BindingSource, CallId, DeviceId, DeviceState, LinkId, UnixMillis};
 use hookswitch::registry::{CallFilter, DeviceFilter, LinksOf, Registry};
+use hookswitch::store::Store;
 
-use crate::database::{Database, on_both_engines};
+use crate::database::{Database, on_both_engines, timeouts};
+use crate::postgres::Server;
 use crate::samples::{self, START};
 
 on_both_engines! {
@@ -18,6 +20,15 @@ on_both_engines! {
     links_tell_who_held_a_device_at_any_moment,
     a_call_that_goes_on_is_found_again_and_one_that_ended_is_not_live,
     old_history_is_forgotten_and_young_is_kept,
+}
+
+/// A name that it has no letters for would be refused again and again, with everything that is written along with it.
+#[tokio::test]
+async fn a_database_that_can_not_hold_every_name_is_refused_with_what_to_do() {
+    let server = Server::shared();
+    server.psql("postgres", "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let refused = Store::open_with(&server.url("latin"), timeouts()).await.expect_err("it is refused").to_string();
+    assert!(refused.contains("LATIN1") && refused.contains("CREATE DATABASE … ENCODING 'UTF8'"), "{refused}");
 }
 
 async fn everything_acknowledged_is_there_after_a_restart(database: Database) {
