@@ -23,6 +23,8 @@ pub struct Message<'a> {
     /// Names that are there, and those that are there more than once.
     pub(super) present: u64,
     pub(super) repeated: u64,
+    /// Where the first field of each name is, if there is one.
+    pub(super) first: [u8; Name::COUNT],
     /// The first thing wrong with the frame as such: a line that is no header, a Content-Length that can't be.
     pub(super) fault: Option<HeaderError>,
     pub(super) body: &'a [u8],
@@ -278,8 +280,8 @@ impl<'a> Message<'a> {
 
     fn of(&self, name: Name) -> impl Iterator<Item = &Field> {
         // A header that is not there costs one test of a bit.
-        let fields = if self.present & name.bit() == 0 { &[] } else { self.fields.as_slice() };
-        fields.iter().filter(move |field| field.name == name)
+        let first = if self.present & name.bit() == 0 { usize::MAX } else { self.first[name as usize].into() };
+        self.fields.get(first..).unwrap_or_default().iter().filter(move |field| field.name == name)
     }
 
     fn bytes(&self, field: &Field) -> &'a [u8] {

@@ -90,6 +90,9 @@ impl Name {
         }
     }
 
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::Other as usize + 1;
+
     /// This header's bit in a set of names.
     pub(super) const fn bit(self) -> u64 {
         1 << (self as u8)

@@ -39,6 +39,7 @@ pub fn scan(bytes: &[u8]) -> Result<Message<'_>, ScanError> {
         fields: SmallVec::new(),
         present: 0,
         repeated: 0,
+        first: [0; Name::COUNT],
         fault: None,
         body: &[],
     };
@@ -98,8 +99,13 @@ impl<'a> Message<'a> {
             value_at: offset(value_at)?,
             value_end: offset(value_end)?,
         });
-        self.repeated |= self.present & known.bit();
-        self.present |= known.bit();
+        if self.present & known.bit() == 0 {
+            self.present |= known.bit();
+            // The limit on headers is below what a byte holds.
+            self.first[known as usize] = u8::try_from(self.fields.len() - 1).unwrap_or(u8::MAX);
+        } else {
+            self.repeated |= known.bit();
+        }
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hasher};
 
+use super::sockets;
 use crate::ingest::capture::Heard;
 use crate::model::FeedKind;
 
@@ -51,7 +52,7 @@ impl Copies {
             hash.write(heard.bytes);
             hash.finish()
         };
-        let way = self.hasher.hash_one((heard.source, heard.destination));
+        let way = self.hasher.hash_one((heard.source.map(sockets::key), heard.destination.map(sockets::key)));
         let seen = Seen { at_us, way, packet: heard.packet };
         if let Some(before) = self.seen.get(&key) {
             if before.way != seen.way {

@@ -1,7 +1,7 @@
 //! Which sockets are the PBX's. Packets do not say, and it decides which way a call went.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
 
@@ -13,7 +13,7 @@ pub(super) struct Sockets {
     /// Those that accepted a registration: without doubt a PBX's. As the HEP listener learns them.
     own: SmallVec<[SocketAddr; 8]>,
     /// Whom each socket exchanges requests with.
-    peers: HashMap<SocketAddr, SmallVec<[SocketAddr; 2]>, foldhash::fast::RandomState>,
+    peers: HashMap<Key, SmallVec<[Key; 2]>, foldhash::fast::RandomState>,
 }
 
 impl Sockets {
@@ -26,6 +26,7 @@ impl Sockets {
 
     /// Notes that a request that begins something went between these two.
     pub(super) fn talk(&mut self, source: SocketAddr, destination: SocketAddr) {
+        let (source, destination) = (key(source), key(destination));
         for (one, other) in [(source, destination), (destination, source)] {
             if self.peers.len() >= SOCKETS_MAX && !self.peers.contains_key(&one) {
                 return;
@@ -43,7 +44,7 @@ impl Sockets {
         let (Some(source), Some(destination)) = (source, destination) else { return Hop::Unknown };
         let is_own = |end: SocketAddr| self.own.contains(&end);
         let is_near = |end: SocketAddr| self.own.iter().any(|own| own.ip() == end.ip());
-        let peers = |end: SocketAddr| self.peers.get(&end).map_or(0, SmallVec::len);
+        let peers = |end: SocketAddr| self.peers.get(&key(end)).map_or(0, SmallVec::len);
         match (is_own(source), is_own(destination), is_near(source), is_near(destination)) {
             (true, false, ..) | (false, false, true, false) => Hop::FromPbx,
             (false, true, ..) | (false, false, false, true) => Hop::ToPbx,
@@ -55,6 +56,17 @@ impl Sockets {
             },
         }
     }
+}
+
+/// A socket in a form that costs little to hash and compare.
+pub(super) type Key = (u128, u16);
+
+pub(super) fn key(socket: SocketAddr) -> Key {
+    let address = match socket.ip() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    (address.to_bits(), socket.port())
 }
 
 /// A PBX has a few.
