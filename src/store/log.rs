@@ -223,19 +223,23 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_oldest_rows_are_looked_at_little_and_often_and_yet_it_does_not_grow() {
-        let bindings = |n: u128| Item::Change {
+    /// The bindings of a device have changed.
+    fn change(n: u128) -> Item {
+        Item::Change {
             key: DirtyKey { kind: Kind::Bindings, id: Uuid::from_u128(n) },
             row: None,
             span: Span { first: 0, last: 0, at: Tick(0) },
             place: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn the_oldest_rows_are_looked_at_little_and_often_and_yet_it_does_not_grow() {
         // What a commit brings, and which of the lines looked at still count, in percent.
         for (brought, live, looked_at_once) in [(256, 0, 2_000), (256, 50, 4_000), (5_000, 50, 2 * TIDY_LINES_MAX)] {
             let (mut log, mut anew) = (Log::default(), 0);
             for _ in 0..5_000 {
-                let mut items: Vec<Item> = (0..brought + anew).map(bindings).collect();
+                let mut items: Vec<Item> = (0..brought + anew).map(change).collect();
                 anew = 0;
                 items.extend(log.doomed.map(|doomed| Item::Forget { head: log.head, last: doomed.last }));
                 log.next_commit();
@@ -252,12 +256,6 @@ mod tests {
 
     #[test]
     fn what_an_outage_leaves_behind_goes_in_portions_too() {
-        let change = |n: u128| Item::Change {
-            key: DirtyKey { kind: Kind::Bindings, id: Uuid::from_u128(n) },
-            row: None,
-            span: Span { first: 0, last: 0, at: Tick(0) },
-            place: 0,
-        };
         let (mut log, items) = (Log::default(), (0..5_000).map(change).collect::<Vec<_>>());
         for _ in 0..100 {
             log.next_commit();
