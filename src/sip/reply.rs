@@ -9,7 +9,7 @@ use super::fault::HeaderError;
 use super::name::Name;
 use super::refusal::Refusal;
 use super::scan::Message;
-use super::syntax::split_first;
+use super::syntax::{split_first, trim};
 use super::via::Via;
 use crate::model::{Binding, Now, UnixMillis};
 
@@ -116,7 +116,7 @@ impl<'m, 'a> Reply<'m, 'a> {
         let first = fields.next().and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
         if let Some(more) = split_first(first).1 {
             out.extend_from_slice(b", ");
-            put_value(out, more.trim().as_bytes());
+            put_value(out, trim(more).as_bytes());
         }
         out.extend_from_slice(b"\r\n");
         for field in fields {
@@ -398,6 +398,13 @@ mod tests {
         assert_eq!(destination, "192.0.2.1:5070");
         assert_eq!(answer(&text, "192.0.2.1:9").0, response, "a retransmission gets the same tag");
         assert_ne!(line(&answer(&text.replace("bK1", "bK2"), "192.0.2.1:9").0, "To"), line(&response, "To"));
+    }
+
+    #[test]
+    fn what_is_no_blank_in_a_via_is_copied() {
+        let (response, _) = answer(&request("SIP/2.0/UDP h;branch=z9hG4bK1,\u{b}\t, SIP/2.0/TCP h2"), "192.0.2.1:9");
+        let vias = line(&response, "Via")[0];
+        assert!(vias.ends_with(", \u{b}\t, SIP/2.0/TCP h2"), "{vias:?}");
     }
 
     #[test]
