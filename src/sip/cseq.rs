@@ -119,15 +119,17 @@ impl<'a> CSeq<'a> {
     /// When it is not a number below 2³¹, blanks and a method.
     pub fn parse(value: &'a str) -> Result<Self, HeaderError> {
         let value = trim(value);
-        let digits = value.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, rest) = value.split_at(digits);
-        let method = trim(rest);
-        match (number.parse::<u32>(), Method::parse(method)) {
-            (Ok(number), Some(method)) if number < 1 << 31 && rest.starts_with([' ', '\t', '\r', '\n']) => {
-                Ok(Self { number, method })
-            }
-            _ => Err(HeaderError::new(Name::CSeq.text(), HeaderFault::Malformed)),
+        // One pass, for this runs for every message.
+        let (mut number, mut digits) = (0_u32, 0);
+        for digit in value.bytes().take_while(u8::is_ascii_digit) {
+            number = number.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+            digits += 1;
         }
+        let rest = value.get(digits..).unwrap_or_default();
+        let is_number = digits > 0 && number < 1 << 31 && matches!(rest.as_bytes(), [b' ' | b'\t' | b'\r' | b'\n', ..]);
+        let method = Method::parse(trim(rest)).filter(|_| is_number);
+        let method = method.ok_or(HeaderError::new(Name::CSeq.text(), HeaderFault::Malformed))?;
+        Ok(Self { number, method })
     }
 }
 

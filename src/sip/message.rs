@@ -140,7 +140,7 @@ impl<'a> Message<'a> {
         if self.repeated & name.bit() != 0 {
             return Err(error(HeaderFault::Repeated));
         }
-        let field = self.of(name).next().ok_or(error(HeaderFault::Missing))?;
+        let field = self.first(name).ok_or(error(HeaderFault::Missing))?;
         let value = self.text(field).map_err(error)?;
         if value.is_empty() { Err(error(HeaderFault::Malformed)) } else { Ok(value) }
     }
@@ -209,7 +209,7 @@ impl<'a> Message<'a> {
     /// When there is none or it is malformed.
     pub fn top_via(&self) -> Result<Via<'a>, HeaderError> {
         let error = |fault| HeaderError::new(Name::Via.text(), fault);
-        let field = self.of(Name::Via).next().ok_or(error(HeaderFault::Missing))?;
+        let field = self.first(Name::Via).ok_or(error(HeaderFault::Missing))?;
         let value = self.text(field).map_err(error)?;
         Via::parse(split_first(value).0)
     }
@@ -278,10 +278,17 @@ impl<'a> Message<'a> {
         value.filter(|value| are_nuls_quoted(value)).ok_or(error)
     }
 
-    fn of(&self, name: Name) -> impl Iterator<Item = &Field> {
+    fn first(&self, name: Name) -> Option<&Field> {
         // A header that is not there costs one test of a bit.
-        let first = if self.present & name.bit() == 0 { usize::MAX } else { self.first[name as usize].into() };
-        self.fields.get(first..).unwrap_or_default().iter().filter(move |field| field.name == name)
+        if self.present & name.bit() == 0 { None } else { self.fields.get(usize::from(self.first[name as usize])) }
+    }
+
+    fn of(&self, name: Name) -> impl Iterator<Item = &Field> {
+        // So does the search for more of it where there is only one, as of nearly every header.
+        let more =
+            if self.repeated & name.bit() == 0 { usize::MAX } else { usize::from(self.first[name as usize]) + 1 };
+        let more = self.fields.get(more..).unwrap_or_default().iter().filter(move |field| field.name == name);
+        self.first(name).into_iter().chain(more)
     }
 
     fn bytes(&self, field: &Field) -> &'a [u8] {

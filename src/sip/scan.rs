@@ -61,7 +61,7 @@ pub fn scan(bytes: &[u8]) -> Result<Message<'_>, ScanError> {
         at = next;
     }
     let (head, rest) = bytes.split_at(at);
-    message.head = if memchr::memchr(0, head).is_none() { std::str::from_utf8(head).ok() } else { None };
+    message.head = if memchr::memchr(0, head).is_none() { simdutf8::basic::from_utf8(head).ok() } else { None };
     message.take_body(rest);
     Ok(message)
 }

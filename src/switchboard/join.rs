@@ -59,7 +59,7 @@ impl JoinIndex {
     /// Session-ID; last, the same caller on the same PBX while exactly one such call waits for it.
     pub fn find(
         &self,
-        calls: &HashMap<CallId, LiveCall, RandomState>,
+        calls: &HashMap<CallId, Box<LiveCall>, RandomState>,
         pbx: PbxId,
         account: AccountId,
         now: Now,

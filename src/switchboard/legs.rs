@@ -167,12 +167,12 @@ impl Switchboard {
             effects.push(Effect::Dropped("calls"));
             return;
         }
-        if self.calls.get(&id).is_some_and(LiveCall::is_full) {
+        if self.calls.get(&id).is_some_and(|call| call.is_full()) {
             effects.push(Effect::Dropped("legs"));
             return;
         }
         let site = self.site;
-        let live = self.calls.entry(id).or_insert_with(|| LiveCall::new(now, id, account.id, site, event.pbx));
+        let live = self.calls.entry(id).or_insert_with(|| LiveCall::new(now, id, account.id, site, event.pbx).into());
         if live.may_belong_to(account.id) {
             // The PBX's own account was only a stand-in until a device of a tenant showed up.
             live.edit().account = account.id;
@@ -241,7 +241,7 @@ impl Switchboard {
         let mut gone = Some(gone);
         self.on_each(now, view, &[stays], "two feeds show one call", effects, |call, context| {
             if let Some(gone) = gone.take() {
-                call.take_over(context, gone);
+                call.take_over(context, *gone);
             }
         });
         effects.push(Effect::Merged { from: goes, into: stays });

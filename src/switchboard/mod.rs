@@ -67,7 +67,8 @@ pub enum Input<'a> {
 /// All live calls of one site.
 pub struct Switchboard {
     site: SiteId,
-    calls: HashMap<CallId, LiveCall, RandomState>,
+    /// Boxed, so that looking one up among many stays within a small table.
+    calls: HashMap<CallId, Box<LiveCall>, RandomState>,
     by_leg: HashMap<LegKey, CallId, RandomState>,
     joins: JoinIndex,
     pairing: Pairing,
@@ -117,7 +118,7 @@ impl Switchboard {
         schedule(&mut self.deadlines, &mut live);
         let (caller, callee) = (live.call.caller.number.as_deref(), live.call.callee.number.as_deref());
         self.joins.add_numbers(live.call.id, caller, callee);
-        self.calls.insert(live.call.id, live);
+        self.calls.insert(live.call.id, live.into());
     }
 
     /// Applies one input and says what follows from it, in order.

@@ -22,9 +22,7 @@ impl Engine {
         if status < 200 {
             return Ok(());
         }
-        let asked = self.registrations.answer(key);
-        let is_first = asked.as_ref().is_none_or(|(_, is_first)| *is_first);
-        let asked = asked.map(|(asked, _)| asked);
+        let (asked, is_first) = self.registrations.answer(key, status);
         let facts = asked.as_ref().map(|asked| &asked.facts);
         let (mut outcome, mut device, mut expires_s) = (RegistrationOutcome::Refused, None, None);
         if status < 300 {

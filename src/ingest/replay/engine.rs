@@ -198,20 +198,20 @@ impl Engine {
 
     fn follow(&mut self, message: &Message<'_>, heard: &Heard<'_>, now: Now) -> Result<(), &'static str> {
         let cseq = message.cseq().map_err(HeaderError::label)?;
-        let call_id = message.try_call_id().map_err(HeaderError::label)?;
         if let (Some(Method::Invite | Method::Register), Some(source), Some(destination)) =
             (message.method(), heard.source, heard.destination)
         {
             self.sockets.talk(source, destination);
         }
         match (cseq.method, message.status()) {
-            (Method::Register, None) => {
+            (Method::Register, status) => {
+                let call_id = message.try_call_id().map_err(HeaderError::label)?;
                 let key = self.registrations.key(call_id, cseq.number);
-                if self.registrations.ask(key, message, heard, now) { Ok(()) } else { Err("register_malformed") }
-            }
-            (Method::Register, Some(status)) => {
-                let key = self.registrations.key(call_id, cseq.number);
-                self.answered(key, message, status, heard, now)
+                match status {
+                    Some(status) => self.answered(key, message, status, heard, now),
+                    None if self.registrations.ask(key, message, heard, now) => Ok(()),
+                    None => Err("register_malformed"),
+                }
             }
             (method, status) if !Tracker::concerns(method, status) => Ok(()),
             _ => {

@@ -19,10 +19,14 @@ pub(super) struct Registrations {
     hasher: foldhash::fast::RandomState,
 }
 
-struct Entry {
-    asked: Arc<Asked>,
-    /// Its answer was seen; answers that follow say nothing new.
-    is_answered: bool,
+/// What is known of a request.
+enum Entry {
+    /// No answer yet.
+    Waiting(Arc<Asked>),
+    /// It had a 2xx, which may be seen again on another hop.
+    Accepted(Arc<Asked>),
+    /// It was refused or challenged: what it said is of no use any more.
+    Refused,
 }
 
 /// A REGISTER.
@@ -51,31 +55,48 @@ impl Registrations {
         let Ok(request) = RegisterRequest::parse(message, heard.source, heard.transport) else { return false };
         let hops = message.via_count();
         // Where one REGISTER is seen on several hops, the first one knows the phone's own address.
-        let known = self.asked.get(&key);
-        if known.is_some_and(|known| known.asked.hops <= hops) {
-            return true;
-        }
-        let asked = Asked {
-            at: known.map_or(now, |known| known.asked.at),
+        let known = match self.asked.get(&key) {
+            Some(Entry::Refused) => return true,
+            Some(Entry::Waiting(known) | Entry::Accepted(known)) if known.hops <= hops => return true,
+            Some(Entry::Waiting(known) | Entry::Accepted(known)) => Some(known),
+            None => None,
+        };
+        let asked = Arc::new(Asked {
+            at: known.map_or(now, |known| known.at),
             facts: RequestFacts::from(&request),
             hops,
             user: (*request.user).into(),
             host: (*request.host).into(),
             source: heard.source,
             is_query: matches!(request.contacts, Contacts::Query),
-        };
-        let entry = Entry { asked: asked.into(), is_answered: known.is_some_and(|known| known.is_answered) };
-        if self.asked.insert(key, entry).is_none() {
-            self.order.push_back((now, key));
+        });
+        match self.asked.get_mut(&key) {
+            Some(Entry::Waiting(known) | Entry::Accepted(known)) => *known = asked,
+            _ => {
+                self.asked.insert(key, Entry::Waiting(asked));
+                self.order.push_back((now, key));
+            }
         }
         true
     }
 
-    /// The request of an answer, and whether it is the first one.
-    pub(super) fn answer(&mut self, key: u64) -> Option<(Arc<Asked>, bool)> {
-        let entry = self.asked.get_mut(&key)?;
-        let is_first = !std::mem::replace(&mut entry.is_answered, true);
-        Some((entry.asked.clone(), is_first))
+    /// The request of a final answer, as far as it is known, and whether the answer is its first: those that follow say
+    /// nothing new.
+    pub(super) fn answer(&mut self, key: u64, status: u16) -> (Option<Arc<Asked>>, bool) {
+        let Some(entry) = self.asked.get_mut(&key) else { return (None, true) };
+        match std::mem::replace(entry, Entry::Refused) {
+            Entry::Waiting(asked) => {
+                if status < 300 {
+                    *entry = Entry::Accepted(asked.clone());
+                }
+                (Some(asked), true)
+            }
+            Entry::Accepted(asked) => {
+                *entry = Entry::Accepted(asked.clone());
+                (Some(asked), false)
+            }
+            Entry::Refused => (None, false),
+        }
     }
 
     /// The next request whose time is over, or for which there is no room any more, and that had no answer.
@@ -83,8 +104,8 @@ impl Registrations {
         loop {
             let is_full = self.order.len() > ASKED_MAX;
             let (_, key) = self.order.pop_front_if(|(at, _)| is_full || now.tick - at.tick >= ANSWER_MS)?;
-            if let Some(entry) = self.asked.remove(&key).filter(|entry| !entry.is_answered) {
-                return Some(entry.asked.given_up(now));
+            if let Some(Entry::Waiting(asked)) = self.asked.remove(&key) {
+                return Some(asked.given_up(now));
             }
         }
     }

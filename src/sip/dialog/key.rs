@@ -1,11 +1,11 @@
 //! A leg's key within its site, which is also all that a restart needs to know it again.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, Hash};
 
 use crate::model::{ContactKey, LegKey};
 
-/// A branch or a tag as what it hashes to: it is compared with every message of its Call-ID and never shown, so it need not
-/// take memory of its own, which would be cold by the time it is looked at. Of the few legs of one Call-ID no two hash alike
+/// A branch, a tag or a Request-URI as what it hashes to: it is compared with messages of its Call-ID and never shown, so it
+/// need not take memory of its own, which would be cold by the time it is looked at. Of the few legs of one Call-ID no two hash alike
 /// by chance; a peer who brings it about confuses nobody's calls but its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Token(u64);
@@ -18,8 +18,17 @@ impl Token {
         if text.is_empty() {
             return Self::NONE;
         }
+        Self::hash(text)
+    }
+
+    /// Of where an INVITE goes.
+    pub fn of_target(target: &ContactKey) -> Self {
+        Self::hash(target)
+    }
+
+    fn hash(what: impl Hash) -> Self {
         // The same in every run: the same messages replayed give the same events.
-        Self(foldhash::quality::FixedState::default().hash_one(text) | 1)
+        Self(foldhash::quality::FixedState::default().hash_one(what) | 1)
     }
 
     pub fn is_none(self) -> bool {

@@ -1,7 +1,7 @@
 //! One hop of one INVITE, and what may happen to it.
 
 use super::key::Token;
-use crate::model::{ContactKey, FeedKind, LegEnd, LegEvent, LegKey, PbxId, Tick};
+use crate::model::{FeedKind, LegEnd, LegEvent, LegKey, PbxId, Tick};
 
 /// One INVITE as it crossed one hop: same Call-ID, same number of Via values, same Request-URI.
 ///
@@ -14,7 +14,8 @@ pub(super) struct TrackedLeg {
     pub feed: FeedKind,
     /// Via values of its INVITE: how far from the caller this hop is.
     pub hop: usize,
-    pub target: ContactKey,
+    /// Its Request-URI.
+    pub target: Token,
     pub from_tag: Token,
     /// Top Via branch of the latest INVITE; none after a restart.
     pub branch: Token,

@@ -142,7 +142,7 @@ impl Tracker {
             pbx: leg.pbx,
             feed,
             hop,
-            target,
+            target: Token::of_target(&target),
             from_tag: Token::NONE,
             branch: Token::NONE,
             cseq: 0,
@@ -160,22 +160,14 @@ impl Tracker {
         if call_id.len() > CALL_ID_BYTES_MAX {
             return Ok(Seen::Limited("call_id_length"));
         }
-        let seen = match message.method() {
-            Some(Method::Invite) if message.tag(Name::To)?.is_none() => {
-                return self.on_invite(now, sighting, call_id, out);
-            }
-            Some(Method::Invite | Method::Update) => self.on_refresh(now, sighting, call_id),
-            Some(Method::Cancel | Method::Ack | Method::Bye) => self.on_request(now, sighting, call_id, out)?,
-            Some(Method::Refer) if self.threads.contains_key(call_id) => {
-                self.on_request(now, sighting, call_id, out)?
-            }
-            Some(_) => return Ok(Seen::Ignored),
-            None => self.on_response(now, sighting, call_id, out)?,
-        };
-        if seen == Seen::Followed {
-            self.schedule(call_id);
+        match message.method() {
+            Some(Method::Invite) if message.tag(Name::To)?.is_none() => self.on_invite(now, sighting, call_id, out),
+            Some(Method::Invite | Method::Update) => Ok(self.on_refresh(now, sighting, call_id)),
+            Some(Method::Cancel | Method::Ack | Method::Bye) => self.on_request(now, sighting, call_id, out),
+            Some(Method::Refer) if self.threads.contains_key(call_id) => self.on_request(now, sighting, call_id, out),
+            Some(_) => Ok(Seen::Ignored),
+            None => self.on_response(now, sighting, call_id, out),
         }
-        Ok(seen)
     }
 
     fn on_invite(
@@ -238,6 +230,9 @@ impl Tracker {
         let Some(thread) = self.threads.get_mut(call_id) else { return Seen::Ignored };
         let session_expires_s = session_expires(sighting.message);
         thread.legs.iter_mut().for_each(|leg| leg.refresh(now.tick, session_expires_s));
+        if thread.due_sooner().is_some() {
+            self.schedule(call_id);
+        }
         Seen::Followed
     }
 
@@ -293,7 +288,13 @@ impl Tracker {
             }
             _ => return Ok(Seen::Ignored),
         }
-        Ok(if followed { Seen::Followed } else { self.keep_early(now, sighting, call_id) })
+        if !followed {
+            return Ok(self.keep_early(now, sighting, call_id));
+        }
+        if thread.due_sooner().is_some() {
+            self.schedule(call_id);
+        }
+        Ok(Seen::Followed)
     }
 
     fn on_response(
@@ -348,6 +349,9 @@ impl Tracker {
                 evidence(said.get(..said.floor_char_boundary(STATUS_LINE_BYTES_MAX)).unwrap_or(said), call_id);
             out.push(PbxEvent { pbx: leg.pbx, feed: leg.feed, leg: leg.key.clone(), event, evidence });
         }
+        if thread.due_sooner().is_some() {
+            self.schedule(call_id);
+        }
         Ok(Seen::Followed)
     }
 
@@ -376,10 +380,7 @@ impl Tracker {
 
     fn schedule(&mut self, call_id: &str) {
         let Some(thread) = self.threads.get_mut(call_id) else { return };
-        let Some(deadline) = thread.next_deadline().filter(|at| thread.scheduled.is_none_or(|then| *at < then)) else {
-            // It will be looked at before that anyway, which is so for most messages.
-            return;
-        };
+        let Some(deadline) = thread.due_sooner() else { return };
         let before = thread.scheduled.replace(deadline);
         let Some((key, _)) = self.threads.get_key_value(call_id) else { return };
         let key = Arc::clone(key);

@@ -73,7 +73,7 @@ impl Invite {
             pbx: sighting.pbx,
             feed: sighting.feed,
             hop: vias,
-            target,
+            target: Token::of_target(&target),
             from_tag,
             branch,
             cseq,
@@ -87,12 +87,13 @@ impl Invite {
 
 impl Thread {
     pub fn known(&mut self, now: Tick, invite: &Invite) -> Known {
+        let target = Token::of_target(&invite.target);
         let same_branch = |leg: &TrackedLeg| !leg.branch.is_none() && leg.branch == invite.branch;
         if self.legs.iter().any(same_branch) {
             return Known::Same;
         }
         let mut again = 0;
-        for leg in self.legs.iter_mut().filter(|leg| leg.hop == invite.vias && leg.target == invite.target) {
+        for leg in self.legs.iter_mut().filter(|leg| leg.hop == invite.vias && leg.target == target) {
             if invite.cseq < leg.cseq {
                 return Known::Same;
             }
@@ -126,15 +127,15 @@ impl Thread {
         if let Some(at) = self.legs.iter().position(|leg| !leg.branch.is_none() && leg.branch == branch) {
             return self.legs.get_mut(at);
         }
-        let target = target.and_then(|uri| Uri::parse(uri).ok())?.key();
+        let target = target_of(target)?;
         self.legs.iter_mut().find(|leg| leg.branch.is_none() && leg.phase != Phase::Ended && leg.target == target)
     }
 
     /// The leg that an ACK outside any INVITE transaction is about.
     pub fn leg_of_ack(&mut self, vias: usize, cseq: u32, target: Option<&str>) -> Option<&mut TrackedLeg> {
         let fits = |leg: &TrackedLeg| leg.hop == vias && (leg.cseq == 0 || leg.cseq == cseq);
-        let target = target.and_then(|uri| Uri::parse(uri).ok()).map(|uri| uri.key());
-        let exact = self.legs.iter().position(|leg| fits(leg) && Some(&leg.target) == target.as_ref());
+        let target = target_of(target);
+        let exact = self.legs.iter().position(|leg| fits(leg) && Some(leg.target) == target);
         let mut on_hop = self.legs.iter().enumerate().filter(|(_, leg)| fits(leg)).map(|(at, _)| at);
         let only = on_hop.next().filter(|_| on_hop.next().is_none());
         self.legs.get_mut(exact.or(only)?)
@@ -165,12 +166,22 @@ impl Thread {
         self.legs.is_empty() && self.early.is_empty()
     }
 
-    pub fn next_deadline(&self) -> Option<Tick> {
+    /// Its deadline, when that is before it will be looked at anyway, which it seldom is.
+    pub fn due_sooner(&self) -> Option<Tick> {
+        self.next_deadline().filter(|at| self.scheduled.is_none_or(|then| *at < then))
+    }
+
+    fn next_deadline(&self) -> Option<Tick> {
         let live = self.legs.iter().filter(|leg| leg.phase != Phase::Ended).map(|leg| leg.deadline).min();
         let last = || self.legs.iter().map(|leg| leg.deadline).max();
         let early = (!self.early.is_empty()).then_some(self.early_until);
         live.or_else(last).into_iter().chain(early).min()
     }
+}
+
+/// What a Request-URI asks for; none when it is no URI.
+fn target_of(uri: Option<&str>) -> Option<Token> {
+    Some(Token::of_target(&Uri::parse(uri?).ok()?.key()))
 }
 
 /// Session-Expires in seconds, when there is a plausible one (RFC 4028 §5: not under 90).
