@@ -75,7 +75,8 @@ impl Engine {
     /// Takes one message.
     pub(super) fn hear(&mut self, heard: &Heard<'_>) {
         let now = self.pass(heard.at_us);
-        let message = match scan(heard.bytes) {
+        let scanned = scan(heard.bytes);
+        let message = match &scanned {
             Ok(message) => message,
             Err(ScanError::Keepalive) => return,
             Err(error) => return count(&mut self.malformed, error.label()),
@@ -88,12 +89,12 @@ impl Engine {
             }
             Copy::OtherWay => {
                 self.on_other_ways += 1;
-                self.tally.count(&message);
+                self.tally.count(message);
                 return;
             }
         }
-        self.tally.count(&message);
-        if let Err(label) = self.follow(&message, heard, now) {
+        self.tally.count(message);
+        if let Err(label) = self.follow(message, heard, now) {
             count(&mut self.dropped, label);
         }
     }
