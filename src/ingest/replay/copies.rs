@@ -1,6 +1,6 @@
 //! Messages seen a moment ago: what is captured twice counts once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher};
 
 use super::sockets;
@@ -18,12 +18,15 @@ pub(super) enum Copy {
     OtherWay,
 }
 
-/// Hashes of the messages of the last half second.
+/// Hashes of the messages of the last half second at least.
 pub(super) struct Copies {
     hasher: foldhash::fast::FixedState,
-    seen: HashMap<u64, Seen, foldhash::fast::FixedState>,
-    order: VecDeque<(i64, u64)>,
-    /// Messages that could not be compared with all of the last half second.
+    /// Those since `young_since_us`, and those of the half second before. They are forgotten all at once: to look for each
+    /// again, in memory that is cold by then, would cost as much as noting it.
+    young: HashMap<u64, Seen, foldhash::fast::FixedState>,
+    old: HashMap<u64, Seen, foldhash::fast::FixedState>,
+    young_since_us: i64,
+    /// Messages forgotten within half a second, because there were too many.
     pub(super) crowded: u64,
 }
 
@@ -38,15 +41,13 @@ struct Seen {
 impl Copies {
     pub(super) fn new() -> Self {
         let hasher = foldhash::fast::FixedState::default();
-        Self { hasher, seen: HashMap::default(), order: VecDeque::new(), crowded: 0 }
+        Self { hasher, young: HashMap::default(), old: HashMap::default(), young_since_us: i64::MIN, crowded: 0 }
     }
 
     /// Says what this one is, and remembers it.
     pub(super) fn take(&mut self, heard: &Heard<'_>) -> Copy {
         let at_us = heard.at_us;
-        while self.order.front().is_some_and(|(then, _)| at_us.saturating_sub(*then) >= COPY_US) {
-            self.forget_first();
-        }
+        self.forget(at_us);
         let key = {
             let mut hash = self.hasher.build_hasher();
             hash.write(heard.bytes);
@@ -54,7 +55,8 @@ impl Copies {
         };
         let way = self.hasher.hash_one((heard.source.map(sockets::key), heard.destination.map(sockets::key)));
         let seen = Seen { at_us, way, packet: heard.packet };
-        if let Some(before) = self.seen.get(&key) {
+        let before = self.young.get(&key).or_else(|| self.old.get(&key));
+        if let Some(before) = before.filter(|before| at_us.saturating_sub(before.at_us) < COPY_US) {
             if before.way != seen.way {
                 return Copy::OtherWay;
             }
@@ -68,20 +70,22 @@ impl Copies {
                 return Copy::SamePacket;
             }
         }
-        if self.order.len() >= SEEN_MAX {
-            self.crowded += 1;
-            self.forget_first();
-        }
-        self.seen.insert(key, seen);
-        self.order.push_back((at_us, key));
+        self.young.insert(key, seen);
         Copy::New
     }
 
-    fn forget_first(&mut self) {
-        let Some((then, key)) = self.order.pop_front() else { return };
-        if self.seen.get(&key).is_some_and(|seen| seen.at_us == then) {
-            self.seen.remove(&key);
+    fn forget(&mut self, at_us: i64) {
+        let is_full = self.young.len() >= YOUNG_MAX;
+        if !is_full && at_us.saturating_sub(self.young_since_us) < COPY_US {
+            return;
         }
+        if is_full {
+            let missed = self.old.values().filter(|seen| at_us.saturating_sub(seen.at_us) < COPY_US).count();
+            self.crowded += u64::try_from(missed).unwrap_or(u64::MAX);
+        }
+        std::mem::swap(&mut self.young, &mut self.old);
+        self.young.clear();
+        self.young_since_us = at_us;
     }
 }
 
@@ -89,7 +93,7 @@ impl Copies {
 const COPY_US: i64 = 500_000;
 /// The same where packets have no number (IPv6, and Linux where nothing may be fragmented).
 const UNNUMBERED_US: i64 = 100_000;
-const SEEN_MAX: usize = 131_072;
+const YOUNG_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -117,11 +121,20 @@ mod tests {
     }
 
     #[test]
-    fn it_holds_no_more_than_half_a_second_and_a_bound() {
+    fn it_holds_no_more_than_a_second_and_a_bound() {
+        let take = |copies: &mut Copies, number: usize, at_us| {
+            let bytes = number.to_string();
+            copies.take(&Heard { bytes: bytes.as_bytes(), ..heard(at_us, 1, None, FeedKind::Mirror) })
+        };
         let mut copies = Copies::new();
-        for port in 0..u16::MAX {
-            copies.take(&heard(i64::from(port) * 100_000, port, None, FeedKind::Mirror));
+        for at_us in (0..10_000_000).step_by(100_000) {
+            take(&mut copies, usize::try_from(at_us).unwrap(), at_us);
+            assert!(copies.young.len() + copies.old.len() <= 10);
         }
-        assert!(copies.order.len() <= 5 && copies.seen.len() <= 5);
+        assert_eq!(copies.crowded, 0);
+        let all = 3 * YOUNG_MAX;
+        (0..all).for_each(|number| assert_eq!(take(&mut copies, number, 20_000_000), Copy::New));
+        assert_eq!((copies.young.len() + copies.old.len(), copies.crowded), (2 * YOUNG_MAX, YOUNG_MAX as u64));
+        assert_eq!(take(&mut copies, all - 1, 20_000_001), Copy::SamePacket);
     }
 }
