@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, Hash};
 use crate::model::{ContactKey, LegKey};
 
 /// A branch, a tag or a Request-URI as what it hashes to: it is compared with messages of its Call-ID and never shown, so it
-/// need not take memory of its own, which would be cold by the time it is looked at. Of the few legs of one Call-ID no two hash alike
-/// by chance; a peer who brings it about confuses nobody's calls but its own.
+/// need not take memory of its own, which would be cold by the time it is looked at. Of the few legs of one Call-ID no two
+/// hash alike by chance; a peer who brings it about confuses nobody's calls but its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Token(u64);
 
