@@ -70,12 +70,11 @@ impl Registrations {
             source: heard.source,
             is_query: matches!(request.contacts, Contacts::Query),
         });
-        match self.asked.get_mut(&key) {
-            Some(Entry::Waiting(known) | Entry::Accepted(known)) => *known = asked,
-            _ => {
-                self.asked.insert(key, Entry::Waiting(asked));
-                self.order.push_back((now, key));
-            }
+        if let Some(Entry::Waiting(known) | Entry::Accepted(known)) = self.asked.get_mut(&key) {
+            *known = asked;
+        } else {
+            self.asked.insert(key, Entry::Waiting(asked));
+            self.order.push_back((now, key));
         }
         true
     }
