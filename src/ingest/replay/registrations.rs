@@ -55,14 +55,14 @@ impl Registrations {
         let Ok(request) = RegisterRequest::parse(message, heard.source, heard.transport) else { return false };
         let hops = message.via_count();
         // Where one REGISTER is seen on several hops, the first one knows the phone's own address.
-        let known = match self.asked.get(&key) {
+        let known = match self.asked.get_mut(&key) {
             Some(Entry::Refused) => return true,
             Some(Entry::Waiting(known) | Entry::Accepted(known)) if known.hops <= hops => return true,
             Some(Entry::Waiting(known) | Entry::Accepted(known)) => Some(known),
             None => None,
         };
         let asked = Arc::new(Asked {
-            at: known.map_or(now, |known| known.at),
+            at: known.as_ref().map_or(now, |known| known.at),
             facts: RequestFacts::from(&request),
             hops,
             user: (*request.user).into(),
@@ -70,7 +70,7 @@ impl Registrations {
             source: heard.source,
             is_query: matches!(request.contacts, Contacts::Query),
         });
-        if let Some(Entry::Waiting(known) | Entry::Accepted(known)) = self.asked.get_mut(&key) {
+        if let Some(known) = known {
             *known = asked;
         } else {
             self.asked.insert(key, Entry::Waiting(asked));
